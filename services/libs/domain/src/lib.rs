@@ -1,0 +1,33 @@
+//! What Perito means, without any I/O: the life cycles of jobs and tasks, job specifications, the message between
+//! services, the retry policy and the arithmetic of metrics. Nothing here knows of tokio, SQL, AMQP, S3 or torch.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`severity`] | the three classes |
+//! | [`names`] | references to models and datasets, checked |
+//! | [`spec`] | what a user submits: `train`, `score`, `evaluate` |
+//! | [`lifecycle`] | states of jobs and tasks and the moves between them |
+//! | [`message`] | the checked form of a task message |
+//! | [`retry`] | error classes and what follows from each |
+//! | [`failure`] | why one image could not be scored |
+//! | [`metrics`] | confusion matrix, precision, recall, F1 |
+//! | [`preprocessing`] | the versioned contract from bytes to pixels |
+//! | [`random`] | randomness as a function of (seed, epoch, image index) |
+//!
+//! To add a kind of job: a module in [`spec`], a variant of [`spec::JobSpec`] and of [`lifecycle::JobKind`], and
+//! the compiler names every place that must decide about it.
+
+pub mod failure;
+pub mod lifecycle;
+pub mod message;
+pub mod metrics;
+pub mod names;
+pub mod preprocessing;
+pub mod random;
+pub mod retry;
+pub mod severity;
+pub mod spec;
+mod text_enum;
+
+pub use severity::Severity;
+pub use text_enum::UnknownValue;

@@ -1,0 +1,36 @@
+//! What can be wrong with a specification.
+
+/// Why a specification was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// The JSON is not an object.
+    #[error("a job specification is a JSON object, as in {{\"kind\": \"score\", …}}")]
+    NotAnObject,
+    /// A field is unknown, missing, of the wrong type or out of range.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The path of the field, such as `optimizer.learning_rate`.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl SpecError {
+    pub(super) fn invalid(field: &str, problem: impl Into<String>) -> Self {
+        Self::Invalid { field: field.to_owned(), problem: problem.into() }
+    }
+}
+
+/// Refuses a number outside a range, by the field's name.
+pub(super) fn in_range<T: PartialOrd + std::fmt::Display>(
+    field: &str,
+    value: T,
+    low: T,
+    high: T,
+) -> Result<(), SpecError> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    Err(SpecError::invalid(field, format!("is {value}: expected {low} to {high}")))
+}
