@@ -1,0 +1,49 @@
+# Perito's commands. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo demo-down test lint fmt stack-up stack-down stack-status bench sqlx-prepare clean
+
+help: ## Lists these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Installs what is missing: build tools, Postgres, RabbitMQ, libtorch
+	@deploy/local/setup
+
+build: setup ## Builds everything
+	cargo build --workspace
+
+demo: ## The main job: trains, promotes, scores and shows results (DATASET=/path for real photographs)
+	@deploy/local/demo
+
+demo-down: ## Stops the demo and its servers; their data stays
+	@deploy/local/stack down
+
+test: ## Passes every test, on servers of its own
+	@deploy/local/test
+
+lint: setup ## Formatting, clippy, documentation, and who may link libtorch
+	@deploy/local/lint
+
+fmt: ## Formats the code
+	cargo fmt --all
+
+stack-up: setup ## Starts Postgres, RabbitMQ and the object store (PERITO_STACK names the instance)
+	@deploy/local/stack up
+	@deploy/local/stack status
+
+stack-down: ## Stops them
+	@deploy/local/stack down
+
+stack-status: ## Says what runs where
+	@deploy/local/stack status
+
+bench: setup ## Measures (release build); prints ratios
+	cargo bench --workspace
+
+sqlx-prepare: ## After a change in SQL: renews .sqlx/, which lets the compiler check queries without a database
+	@deploy/local/sqlx-prepare
+
+clean: ## Stops the demo's and the tests' servers; removes their data and all build products
+	@PERITO_STACK=demo deploy/local/stack down
+	@PERITO_STACK=test deploy/local/stack down
+	rm -rf .local/stacks
+	cargo clean

@@ -1,0 +1,28 @@
+# Sourced by the scripts beside it: where things are, and how failures are told.
+# shellcheck shell=bash
+
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+local_folder=$root/.local
+# shellcheck disable=SC2034 # used by the scripts that source this
+cache_folder=${XDG_CACHE_HOME:-$HOME/.cache}/perito
+
+say() { printf '%s\n' "$*" >&2; }
+
+# die WHAT WAY_OUT: says what is missing and what to do, and ends the script.
+die() {
+    say "error: $1"
+    say "  -> $2"
+    exit 1
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# The scripts are run as root (in containers) or as a user who may use sudo.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif has sudo; then sudo "$@"; else
+        die "not root and no sudo, so this cannot be run: $*" "run it as root yourself, then try again"
+    fi
+}
