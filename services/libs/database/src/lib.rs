@@ -1,1 +1,48 @@
-//! perito-database
+//! All of Perito's SQL. Every query is checked against the migrations when it is compiled.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`pool`] | connections: one pool for control, another for bulk writes |
+//! | [`migrate`] | the schema: applying it, and refusing one that is unknown |
+//! | [`images`], [`datasets`], [`models`] | the catalogue and the registry |
+//! | [`jobs`] | submitting, showing and cancelling jobs |
+//! | [`plan`] | a queued job becomes tasks |
+//! | [`dispatch`] | runnable tasks go out: the transactional outbox |
+//! | [`lease`] | claim, heartbeat, release, failure |
+//! | [`commit`] | results, behind the fence |
+//! | [`reap`] | dead leases and lost messages |
+//! | [`finish`] | jobs whose tasks have ended |
+//! | [`overview`] | what waits, and for how long |
+//!
+//! Row types are private; what leaves this crate is typed and checked. A public operation is one transaction. A move
+//! of a task asks [`perito_domain::lifecycle::TaskEvent::sources`] from which states it is allowed, and checks that exactly
+//! one row moved.
+//!
+//! To add a query: write it with `sqlx::query!` in the module of its table, run `make sqlx-prepare`, commit `.sqlx/`.
+
+pub mod commit;
+mod copy;
+pub mod datasets;
+pub mod dispatch;
+mod error;
+pub mod finish;
+pub mod images;
+pub mod jobs;
+pub mod lease;
+pub mod migrate;
+pub mod models;
+pub mod overview;
+pub mod plan;
+pub mod pool;
+pub mod reap;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use commit::{EpochRow, Prediction, ScoreResult};
+pub use datasets::{Dataset, DraftDataset, LabelledImage};
+pub use error::{Error, ErrorKind, Result};
+pub use images::{ImageObject, NewImage, Registered};
+pub use jobs::{Job, JobFilter, NewJob, Submitted};
+pub use lease::{AfterFailure, Claim, ClaimedTask, DropReason, Lease};
+pub use models::{Model, NewModel};
+pub use pool::{Database, DatabaseOptions};

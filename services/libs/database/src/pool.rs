@@ -1,0 +1,86 @@
+//! Connections: one pool for control (claims, heartbeats, requests), another for bulk writes, so that a heartbeat never waits
+//! behind a COPY.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::error::{During, Error, ErrorKind, Result};
+
+/// How to reach Postgres.
+#[derive(Clone)]
+pub struct DatabaseOptions {
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
+    pub url: String,
+    /// Connections for claims, heartbeats and requests.
+    pub control_connections: u32,
+    /// Connections for committing results.
+    pub bulk_connections: u32,
+}
+
+/// Waiting for a connection longer than this is an error.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A statement may take this long: planning ten million images and committing a large shard fit.
+const STATEMENT_TIMEOUT: &str = "300s";
+/// A transaction that waits for us longer than this is given up by the server.
+const IDLE_TRANSACTION_TIMEOUT: &str = "60s";
+
+/// Perito's database. Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pub(crate) control: PgPool,
+    pub(crate) bulk: PgPool,
+}
+
+impl Database {
+    /// Connects, once, to find out early whether that works.
+    ///
+    /// # Errors
+    /// Names the host, port and database, never the password, and the way out.
+    pub async fn connect(options: &DatabaseOptions) -> Result<Self> {
+        let connect = PgConnectOptions::from_str(&options.url)
+            .map_err(|error| {
+                // The text of a parse error can hold the URL, and so the password: only its kind is told.
+                let kind = if matches!(error, sqlx::Error::Configuration(_)) { "malformed" } else { "not usable" };
+                Error::new(
+                    ErrorKind::Invalid,
+                    format!("the database URL is {kind}: write postgres://USER:PASSWORD@HOST:PORT/DATABASE (PERITO_DATABASE_URL)"),
+                )
+            })?
+            .application_name("perito")
+            .options([
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT),
+            ]);
+        let place = format!(
+            "connect to Postgres at {}:{}, database {}",
+            connect.get_host(),
+            connect.get_port(),
+            connect.get_database().unwrap_or("(default)")
+        );
+        let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
+        let control = tokio::time::timeout(ACQUIRE_TIMEOUT, pool(options.control_connections).connect_with(connect.clone()))
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .during(&place)?;
+        let bulk = pool(options.bulk_connections).connect_lazy_with(connect);
+        Ok(Self { control, bulk })
+    }
+
+    /// Asks for an answer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("select 1").execute(&self.control).await.during("ping Postgres")?;
+        Ok(())
+    }
+
+    /// Begins a transaction for control.
+    pub(crate) async fn begin(&self, what: &str) -> Result<Transaction<'static, Postgres>> {
+        self.control.begin().await.during(what)
+    }
+}

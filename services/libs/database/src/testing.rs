@@ -1,0 +1,77 @@
+//! A database of its own for each test, on the real server that `PERITO_DATABASE_URL` names.
+
+use sqlx::{Connection, Executor, PgConnection};
+use uuid::Uuid;
+
+use crate::{Database, DatabaseOptions};
+
+/// A migrated database that is dropped with this value.
+pub struct TestDatabase {
+    /// It.
+    pub database: Database,
+    /// Where it is.
+    pub url: String,
+    name: String,
+    server: String,
+}
+
+/// The server for tests.
+///
+/// # Panics
+/// When `PERITO_DATABASE_URL` is not set: a test that needs Postgres must not pass without it.
+pub fn server_url() -> String {
+    #[expect(clippy::expect_used, reason = "a test without its server has to fail, and say how to mend it")]
+    std::env::var("PERITO_DATABASE_URL")
+        .expect("PERITO_DATABASE_URL is not set: run `make test`, or `eval \"$(deploy/local/stack env)\"` with a stack up")
+}
+
+impl TestDatabase {
+    /// Makes a database without any tables.
+    ///
+    /// # Panics
+    /// When the server cannot be used.
+    #[expect(clippy::expect_used, reason = "for tests only")]
+    pub async fn empty() -> Self {
+        let server = server_url();
+        let name = format!("perito_test_{}", Uuid::new_v4().simple());
+        let mut admin = PgConnection::connect(&server).await.expect("connect to the server for tests");
+        admin.execute(sqlx::AssertSqlSafe(format!("create database {name}"))).await.expect("create a database");
+        let base = server.rsplit_once('/').map_or(server.as_str(), |(base, _)| base);
+        let url = format!("{base}/{name}");
+        let options = DatabaseOptions { url: url.clone(), control_connections: 6, bulk_connections: 3 };
+        let database = Database::connect(&options).await.expect("connect to the new database");
+        Self { database, url, name, server }
+    }
+
+    /// Makes a database and applies the migrations.
+    ///
+    /// # Panics
+    /// When the server cannot be used.
+    #[expect(clippy::expect_used, reason = "for tests only")]
+    pub async fn migrated() -> Self {
+        let test = Self::empty().await;
+        test.database.migrate().await.expect("apply migrations");
+        test
+    }
+
+    /// The connections, for what a test looks at.
+    pub fn pool(&self) -> &sqlx::PgPool {
+        &self.database.control
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        // On a thread of its own: a test's runtime may be gone or busy. A database that stays behind goes with the stack.
+        let dropping = std::thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            runtime.block_on(async {
+                if let Ok(mut admin) = PgConnection::connect(&server).await {
+                    let _ = admin.execute(sqlx::AssertSqlSafe(format!("drop database if exists {name} with (force)"))).await;
+                }
+            });
+        });
+        let _ = dropping.join();
+    }
+}

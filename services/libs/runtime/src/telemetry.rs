@@ -1,0 +1,109 @@
+//! Logs, with the trace id on every line that belongs to a trace, and the metrics recorder.
+
+use std::{fmt, io::IsTerminal};
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::filter_fn,
+    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format, format::Writer},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
+
+use crate::args::{LogFormat, TelemetryArgs};
+
+/// Starts logging to standard error.
+///
+/// # Errors
+/// A filter that cannot be read, or a second call.
+pub fn init(service: &'static str, args: &TelemetryArgs) -> anyhow::Result<()> {
+    subscriber(service, args, std::io::stderr, std::io::stderr().is_terminal())?.try_init().context("start logging")
+}
+
+/// Logs that go to `writer`.
+fn subscriber<W>(
+    service: &'static str,
+    args: &TelemetryArgs,
+    writer: W,
+    colours: bool,
+) -> anyhow::Result<impl Subscriber + Send + Sync + 'static>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(&args.log)
+        .with_context(|| format!("read the log filter {:?} (an example: warn,perito_worker=debug)", args.log))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
+    let lines = match args.log_format {
+        LogFormat::Text => lines.event_format(Traced(format::format().with_target(false))).boxed(),
+        LogFormat::Json => {
+            let json = format::format().json().flatten_event(true).with_current_span(false).with_span_list(true);
+            lines.fmt_fields(format::JsonFields::new()).event_format(Traced(json)).boxed()
+        }
+    };
+    // Without an exporter: it numbers traces and spans, so that they can be followed through the logs. It sees the project's own
+    // spans whatever the log filter says, for a quiet process must pass traces on too.
+    let tracer = SdkTracerProvider::builder().build().tracer(service);
+    let spans = filter_fn(|span| span.is_span() && *span.level() <= Level::INFO && span.target().starts_with("perito"));
+    Ok(tracing_subscriber::registry()
+        .with(tracing_opentelemetry::layer().with_tracer(tracer).with_filter(spans))
+        .with(lines.with_filter(filter)))
+}
+
+/// Starts collecting metrics, for `/metrics`.
+///
+/// # Errors
+/// A second call.
+pub fn install_metrics() -> anyhow::Result<PrometheusHandle> {
+    // From a millisecond to some minutes, so that one set of bounds fits requests, batches and tasks.
+    const SECONDS: [f64; 16] =
+        [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&SECONDS)
+        .context("set the buckets of histograms")?
+        .install_recorder()
+        .context("start collecting metrics")?;
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(5));
+        loop {
+            ticks.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
+}
+
+/// A format that also tells the trace id.
+struct Traced<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Traced<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        // Entering a span makes its OpenTelemetry context the current one.
+        let current = opentelemetry::Context::current();
+        let trace = current.span().span_context().clone();
+        if !trace.is_valid() {
+            return self.0.format_event(context, writer, event);
+        }
+        let trace_id = trace.trace_id();
+        let mut line = String::new();
+        let colours = writer.has_ansi_escapes();
+        self.0.format_event(context, Writer::new(&mut line).with_ansi(colours), event)?;
+        let line = line.trim_end();
+        // Neither format has a place for one more field, but both leave room at the end of the line.
+        match line.strip_suffix('}').filter(|_| line.starts_with('{')) {
+            Some(object) => writeln!(writer, "{object},\"trace.id\":\"{trace_id}\"}}"),
+            None => writeln!(writer, "{line} trace.id={trace_id}"),
+        }
+    }
+}
