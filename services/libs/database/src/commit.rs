@@ -3,13 +3,7 @@
 
 use std::collections::HashSet;
 
-use perito_domain::{
-    Severity,
-    failure::ImageFailure,
-    lifecycle::TaskEvent,
-    metrics::Metrics,
-    spec::Split,
-};
+use perito_domain::{Severity, failure::ImageFailure, lifecycle::TaskEvent, metrics::Metrics, spec::Split};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::{
@@ -176,7 +170,8 @@ fn check_coverage(task: &ClaimedTask, result: &ScoreResult) -> Result<()> {
     if found.len() == expected.len() && distinct == expected {
         return Ok(());
     }
-    let message = format!("the result has {} images ({} distinct), the task {}", found.len(), distinct.len(), expected.len());
+    let message =
+        format!("the result has {} images ({} distinct), the task {}", found.len(), distinct.len(), expected.len());
     Err(Error::new(ErrorKind::Invalid, message))
 }
 

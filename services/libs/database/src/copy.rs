@@ -47,7 +47,9 @@ pub(crate) async fn predictions(
             field(&mut buffer, &probability.to_be_bytes());
         }
         if buffer.len() >= CHUNK_BYTES {
-            copy.send(std::mem::replace(&mut buffer, Vec::with_capacity(CHUNK_BYTES + 128))).await.during("copy predictions")?;
+            copy.send(std::mem::replace(&mut buffer, Vec::with_capacity(CHUNK_BYTES + 128)))
+                .await
+                .during("copy predictions")?;
         }
     }
     buffer.extend_from_slice(&(-1_i16).to_be_bytes());

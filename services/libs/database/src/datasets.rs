@@ -98,7 +98,10 @@ impl Database {
     /// `Conflict` when the dataset is frozen, `NotFound` when there is none or an image is unknown.
     pub async fn add_items(&self, dataset_id: i64, items: &[(i64, Split, Severity)]) -> Result<u64> {
         if items.len() > MAX_BATCH {
-            return Err(Error::new(ErrorKind::Invalid, format!("{} items in one batch: at most {MAX_BATCH}", items.len())));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{} items in one batch: at most {MAX_BATCH}", items.len()),
+            ));
         }
         let mut tx = self.begin("begin adding items").await?;
         lock_draft(&mut tx, dataset_id).await?;
@@ -154,7 +157,9 @@ impl Database {
         .fetch_one(&mut *tx)
         .await
         .during("compute the dataset's digest")?
-        .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("dataset {name} has no images: add some, then freeze it")))?;
+        .ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, format!("dataset {name} has no images: add some, then freeze it"))
+        })?;
         let existing = sqlx::query_scalar!("select id from datasets where name = $1 and digest = $2", name, digest)
             .fetch_optional(&mut *tx)
             .await
@@ -178,10 +183,12 @@ impl Database {
     /// # Errors
     /// `Unavailable`.
     pub async fn list_datasets(&self) -> Result<Vec<Dataset>> {
-        let ids = sqlx::query_scalar!("select id from datasets where frozen_at is not null order by created_at desc, id desc limit 500")
-            .fetch_all(&self.control)
-            .await
-            .during("list datasets")?;
+        let ids = sqlx::query_scalar!(
+            "select id from datasets where frozen_at is not null order by created_at desc, id desc limit 500"
+        )
+        .fetch_all(&self.control)
+        .await
+        .during("list datasets")?;
         let mut datasets = Vec::with_capacity(ids.len());
         for id in ids {
             datasets.push(self.dataset_by_id(id).await?);
@@ -260,8 +267,13 @@ impl Database {
         .during("read the dataset's images")?;
         rows.into_iter()
             .map(|row| {
-                let image =
-                    ImageObject { id: row.id, bucket: row.bucket, key: row.key, etag: row.etag, size_bytes: row.size_bytes };
+                let image = ImageObject {
+                    id: row.id,
+                    bucket: row.bucket,
+                    key: row.key,
+                    etag: row.etag,
+                    size_bytes: row.size_bytes,
+                };
                 Ok(LabelledImage { image, split: stored(&row.split)?, label: stored(&row.label)? })
             })
             .collect()

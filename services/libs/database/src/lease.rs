@@ -261,7 +261,12 @@ pub(crate) fn exactly_one(rows: u64, lease: &Lease) -> Result<()> {
     if rows == 1 { Ok(()) } else { Err(lease.stale()) }
 }
 
-pub(crate) async fn end_attempt(tx: &mut PgConnection, lease: &Lease, outcome: &str, error: Option<&str>) -> Result<()> {
+pub(crate) async fn end_attempt(
+    tx: &mut PgConnection,
+    lease: &Lease,
+    outcome: &str,
+    error: Option<&str>,
+) -> Result<()> {
     sqlx::query!(
         "update attempts set ended_at = now(), outcome = $3, error = $4 where task_id = $1 and attempt = $2",
         lease.task_id,

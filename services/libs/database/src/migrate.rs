@@ -41,7 +41,9 @@ impl Database {
         if !unknown.is_empty() {
             return Err(Error::new(
                 ErrorKind::Schema,
-                format!("the database has migrations {unknown:?} that this release does not know: start a newer release"),
+                format!(
+                    "the database has migrations {unknown:?} that this release does not know: start a newer release"
+                ),
             ));
         }
         Ok(())

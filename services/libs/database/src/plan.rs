@@ -159,7 +159,9 @@ async fn find_dataset(tx: &mut PgConnection, reference: &DatasetRef, splits: &[S
     .fetch_optional(&mut *tx)
     .await
     .during("find the dataset")?
-    .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no dataset {reference}: see `perito dataset list`")))?;
+    .ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("there is no dataset {reference}: see `perito dataset list`"))
+    })?;
     for split in splits {
         let any = sqlx::query_scalar!(
             r#"select exists(select from dataset_items where dataset_id = $1 and split = $2) as "any!""#,

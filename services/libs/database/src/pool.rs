@@ -62,10 +62,11 @@ impl Database {
             connect.get_database().unwrap_or("(default)")
         );
         let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
-        let control = tokio::time::timeout(ACQUIRE_TIMEOUT, pool(options.control_connections).connect_with(connect.clone()))
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-            .during(&place)?;
+        let control =
+            tokio::time::timeout(ACQUIRE_TIMEOUT, pool(options.control_connections).connect_with(connect.clone()))
+                .await
+                .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+                .during(&place)?;
         let bulk = pool(options.bulk_connections).connect_lazy_with(connect);
         Ok(Self { control, bulk })
     }

@@ -21,8 +21,9 @@ pub struct TestDatabase {
 /// When `PERITO_DATABASE_URL` is not set: a test that needs Postgres must not pass without it.
 pub fn server_url() -> String {
     #[expect(clippy::expect_used, reason = "a test without its server has to fail, and say how to mend it")]
-    std::env::var("PERITO_DATABASE_URL")
-        .expect("PERITO_DATABASE_URL is not set: run `make test`, or `eval \"$(deploy/local/stack env)\"` with a stack up")
+    std::env::var("PERITO_DATABASE_URL").expect(
+        "PERITO_DATABASE_URL is not set: run `make test`, or `eval \"$(deploy/local/stack env)\"` with a stack up",
+    )
 }
 
 impl TestDatabase {
@@ -68,7 +69,9 @@ impl Drop for TestDatabase {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             runtime.block_on(async {
                 if let Ok(mut admin) = PgConnection::connect(&server).await {
-                    let _ = admin.execute(sqlx::AssertSqlSafe(format!("drop database if exists {name} with (force)"))).await;
+                    let _ = admin
+                        .execute(sqlx::AssertSqlSafe(format!("drop database if exists {name} with (force)")))
+                        .await;
                 }
             });
         });

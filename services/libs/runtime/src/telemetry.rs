@@ -1,6 +1,6 @@
 //! Logs, with the trace id on every line that belongs to a trace, and the metrics recorder.
 
-use std::{fmt, io::IsTerminal};
+use std::fmt;
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -23,7 +23,7 @@ use crate::args::{LogFormat, TelemetryArgs};
 /// # Errors
 /// A filter that cannot be read, or a second call.
 pub fn init(service: &'static str, args: &TelemetryArgs) -> anyhow::Result<()> {
-    subscriber(service, args, std::io::stderr, std::io::stderr().is_terminal())?.try_init().context("start logging")
+    subscriber(service, args, std::io::stderr)?.try_init().context("start logging")
 }
 
 /// Logs that go to `writer`.
@@ -31,14 +31,14 @@ fn subscriber<W>(
     service: &'static str,
     args: &TelemetryArgs,
     writer: W,
-    colours: bool,
 ) -> anyhow::Result<impl Subscriber + Send + Sync + 'static>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&args.log)
+    // lapin reports by itself what its caller is told and reports again.
+    let filter = EnvFilter::try_new(format!("lapin=off,{}", args.log))
         .with_context(|| format!("read the log filter {:?} (an example: warn,perito_worker=debug)", args.log))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     let lines = match args.log_format {
         LogFormat::Text => lines.event_format(Traced(format::format().with_target(false))).boxed(),
         LogFormat::Json => {
@@ -97,8 +97,7 @@ where
         }
         let trace_id = trace.trace_id();
         let mut line = String::new();
-        let colours = writer.has_ansi_escapes();
-        self.0.format_event(context, Writer::new(&mut line).with_ansi(colours), event)?;
+        self.0.format_event(context, Writer::new(&mut line), event)?;
         let line = line.trim_end();
         // Neither format has a place for one more field, but both leave room at the end of the line.
         match line.strip_suffix('}').filter(|_| line.starts_with('{')) {
