@@ -1,181 +1,198 @@
-//! Messages in: resubscribes for ever, sends what it cannot read to the dead-letter queue.
+//! Messages in, for ever: after the loss of a connection, the close of a channel or the deletion of a queue, it subscribes
+//! again.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::StreamExt;
 use lapin::{
-    Connection,
-    options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions,
-    },
-    types::FieldTable,
+    Channel,
+    message::Delivery as Raw,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
+    types::{FieldTable, ShortString},
 };
-use perito_domain::{lifecycle::JobKind, message::TaskMessage, retry::Backoff};
+use perito_domain::{lifecycle::JobKind, message::TaskMessage};
 use perito_proto::v1;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    error::{Error, Result},
-    topology::{BrokerOptions, Topology},
+    connection::{BACKOFF, Connector},
+    delivery::{Delivery, give_back},
+    error::{Error, ErrorKind, Result, within},
+    options::BrokerOptions,
+    topology::{Topology, name},
 };
 
-const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
-const TAG: &str = "perito";
-
-/// A message that can be acted on. Until it is acknowledged it counts against the prefetch; if it is dropped or its connection breaks,
-/// the broker gives it to somebody else.
-pub struct Delivery {
-    /// The hint.
-    pub message: TaskMessage,
-    received: lapin::message::Delivery,
-    // An acknowledgement belongs to the channel that delivered: this keeps its connection open for as long as there are deliveries of it.
-    _connection: Arc<Connection>,
+/// Consumes task messages over one connection, made when it is first needed and again whenever it was lost. Clones share it.
+#[derive(Clone)]
+pub struct Consumer {
+    connector: Arc<Connector>,
 }
 
-impl Delivery {
-    /// Tells the broker that the message has served. On a connection that broke meanwhile this does nothing: the broker has given the
-    /// message to somebody else, who will find the task taken.
-    pub async fn ack(self) {
-        if let Err(error) = self.received.ack(BasicAckOptions::default()).await {
-            tracing::debug!(error = %error, "acknowledgement came too late");
+impl Consumer {
+    /// A consumer; nothing is received yet.
+    pub fn new(options: BrokerOptions) -> Self {
+        Self { connector: Arc::new(Connector::new(options, "perito-consumer")) }
+    }
+
+    /// Receives messages of these kinds until `stop` is cancelled or the receiver is dropped. At most `prefetch` messages of each
+    /// kind (at least 1) are in hand and unsettled at any time.
+    ///
+    /// Messages that were received but not handed out when it stops are given back at once. Those that were handed out can still
+    /// be acknowledged.
+    pub fn start(&self, kinds: &[JobKind], prefetch: u16, stop: CancellationToken) -> mpsc::Receiver<Delivery> {
+        let (sender, receiver) = mpsc::channel(1);
+        for kind in kinds.iter().copied() {
+            let subscription = Subscription {
+                connector: Arc::clone(&self.connector),
+                kind,
+                prefetch: prefetch.max(1),
+                sender: sender.clone(),
+                stop: stop.clone(),
+            };
+            tokio::spawn(subscription.run());
         }
+        receiver
     }
 }
 
-/// A subscription to the queue of one kind of task.
-pub struct Consumer {
-    options: BrokerOptions,
-    topology: Topology,
+/// Feeds one receiver from one queue.
+struct Subscription {
+    connector: Arc<Connector>,
     kind: JobKind,
     prefetch: u16,
     sender: mpsc::Sender<Delivery>,
     stop: CancellationToken,
 }
 
-impl Consumer {
-    /// Subscribes in the background until `stop`. At most `prefetch` messages are unacknowledged at any time. A broken connection, a closed
-    /// channel or a deleted queue leads to another subscription.
-    pub fn start(
-        options: BrokerOptions,
-        kind: JobKind,
-        prefetch: u16,
-        stop: CancellationToken,
-    ) -> mpsc::Receiver<Delivery> {
-        let (sender, receiver) = mpsc::channel(1);
-        let topology = Topology::new(&options.namespace);
-        tokio::spawn(Self { options, topology, kind, prefetch, sender, stop }.run());
-        receiver
-    }
+/// Why a subscription ended.
+enum End {
+    /// Nobody wants more.
+    Stopped,
+    /// The broker ended it, or the connection to it did.
+    Lost(Error),
+}
 
+impl Subscription {
     async fn run(self) {
         let mut failures = 0;
-        while !self.stop.is_cancelled() && !self.sender.is_closed() {
-            let error = match self.subscribe(&mut failures).await {
-                Ok(()) => continue,
+        let mut reported = String::new();
+        loop {
+            let subscribed = tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.sender.closed() => return,
+                subscribed = self.subscribe() => subscribed,
+            };
+            let error = match subscribed {
+                Ok((channel, consumer)) => {
+                    tracing::debug!(task.kind = %self.kind, "consuming");
+                    if !reported.is_empty() {
+                        tracing::info!(task.kind = %self.kind, consumer.failures = failures, "consuming again");
+                        reported.clear();
+                    }
+                    failures = 0;
+                    match self.forward(&channel, consumer).await {
+                        End::Stopped => return,
+                        End::Lost(error) => error,
+                    }
+                }
                 Err(error) => error,
             };
             failures += 1;
-            let wait = BACKOFF.delay(failures, &mut rand::rng());
-            tracing::warn!(
-                error = %error,
-                queue = self.topology.queue(self.kind),
-                retry.seconds = wait.as_secs_f64(),
-                "subscription lost"
-            );
-            metrics::counter!("perito_subscriptions_lost_total", "kind" => self.kind.as_str()).increment(1);
+            metrics::counter!("perito_consumer_losses_total", "kind" => self.kind.as_str()).increment(1);
+            let message = error.to_string();
+            if message != reported {
+                tracing::warn!(task.kind = %self.kind, error.message = message, "not consuming, will go on trying");
+                reported = message;
+            }
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.stop.cancelled() => {}
+                () = self.stop.cancelled() => return,
+                () = self.sender.closed() => return,
+                () = tokio::time::sleep(BACKOFF.delay(failures, &mut rand::rng())) => {}
             }
         }
     }
 
-    /// One subscription, until it is stopped (`Ok`) or breaks.
-    async fn subscribe(&self, failures: &mut u32) -> Result<()> {
-        let (connection, channel) = tokio::select! {
-            connected = self.options.connect("consumer") => connected?,
-            () = self.stop.cancelled() => return Ok(()),
-        };
-        let connection = Arc::new(connection);
-        let queue = self.topology.queue(self.kind);
-        let lost = |error: &lapin::Error| Error::during(&format!("consume from {queue}"), error);
-        let subscribing = async {
-            channel.basic_qos(self.prefetch, BasicQosOptions::default()).await?;
-            channel
-                .basic_consume(queue.as_str().into(), TAG.into(), BasicConsumeOptions::default(), FieldTable::default())
-                .await
-        };
-        let mut deliveries = tokio::time::timeout(self.options.timeout, subscribing)
-            .await
-            .map_err(|_| Error::new(crate::ErrorKind::Timeout, format!("consume from {queue}: no answer")))?
-            .map_err(|error| lost(&error))?;
-        *failures = 0;
-        tracing::debug!(queue, prefetch = self.prefetch, "subscribed");
+    async fn subscribe(&self) -> Result<(Channel, lapin::Consumer)> {
+        let options = self.connector.options();
+        let limit = options.request_timeout;
+        let topology = Topology::new(&options.namespace)?;
+        let channel = self.connector.channel(&topology).await?;
+        within(limit, "limit unsettled messages", channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
+        let queue = name(topology.queue(self.kind));
+        let consume =
+            channel.basic_consume(queue, ShortString::default(), BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = within(limit, "consume a queue", consume).await?;
+        Ok((channel, consumer))
+    }
+
+    async fn forward(&self, channel: &Channel, mut consumer: lapin::Consumer) -> End {
         loop {
-            let delivery = tokio::select! {
+            let raw = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
                 () = self.sender.closed() => break,
-                delivery = deliveries.next() => delivery,
+                next = consumer.next() => match next {
+                    Some(Ok(raw)) => raw,
+                    Some(Err(error)) => return End::Lost(Error::client("receive a message", &error)),
+                    None => return End::Lost(Error::new(
+                        ErrorKind::Unavailable,
+                        "receive a message",
+                        "RabbitMQ ended the subscription, as when a queue is deleted",
+                    )),
+                },
             };
-            match delivery {
-                Some(Ok(delivery)) => {
-                    if let Some(undelivered) = self.hand_on(delivery, &connection).await {
-                        give_back(&undelivered.received).await;
-                        break;
-                    }
+            let message = match self.read(&raw) {
+                Ok(message) => message,
+                Err(reason) => {
+                    self.refuse(&raw, &reason).await;
+                    continue;
                 }
-                Some(Err(error)) => return Err(lost(&error)),
-                // The broker cancelled the subscription: its queue was deleted, or moved.
-                None => {
-                    return Err(Error::new(
-                        crate::ErrorKind::Unavailable,
-                        format!("consume from {queue}: cancelled by the broker"),
-                    ));
-                }
+            };
+            metrics::counter!("perito_messages_received_total", "kind" => self.kind.as_str()).increment(1);
+            let delivery = Delivery::new(message, raw.acker, channel.clone(), self.stop.clone());
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                sent = self.sender.send(delivery) => if sent.is_err() { break },
             }
         }
-        // What the broker has sent already goes back at once, and not only when the last delivery of this connection is done.
-        if channel.basic_cancel(TAG.into(), BasicCancelOptions::default()).await.is_ok() {
-            while let Ok(Some(Ok(delivery))) = tokio::time::timeout(self.options.timeout, deliveries.next()).await {
-                give_back(&delivery).await;
-            }
-        }
-        Ok(())
+        self.unsubscribe(channel, consumer).await;
+        End::Stopped
     }
 
-    /// Hands a readable message to the receiver. What is returned could not be handed on any more.
-    async fn hand_on(&self, delivery: lapin::message::Delivery, connection: &Arc<Connection>) -> Option<Delivery> {
-        let message = v1::TaskMessage::decode(delivery.data.as_slice())
-            .map_err(|error| error.to_string())
-            .and_then(|wire| TaskMessage::try_from(wire).map_err(|error| error.to_string()));
-        let message = match message {
-            Ok(message) => message,
-            Err(reason) => {
-                tracing::error!(reason, message.bytes = delivery.data.len(), "message goes to the dead-letter queue");
-                metrics::counter!("perito_messages_dead_lettered_total", "kind" => self.kind.as_str()).increment(1);
-                // If this fails the connection is broken, and the message comes again.
-                let _ = delivery.reject(BasicRejectOptions { requeue: false }).await;
-                return None;
+    fn read(&self, raw: &Raw) -> std::result::Result<TaskMessage, String> {
+        let wire = v1::TaskMessage::decode(raw.data.as_slice()).map_err(|error| error.to_string())?;
+        let message = TaskMessage::try_from(wire).map_err(|error| error.to_string())?;
+        if message.kind != self.kind {
+            return Err(format!("a message of kind {} in the queue of kind {}", message.kind, self.kind));
+        }
+        Ok(message)
+    }
+
+    /// To the dead-letter queue.
+    async fn refuse(&self, raw: &Raw, reason: &str) {
+        metrics::counter!("perito_messages_dead_lettered_total", "kind" => self.kind.as_str()).increment(1);
+        tracing::warn!(
+            task.kind = %self.kind,
+            message.bytes = raw.data.len(),
+            error.message = reason,
+            "message goes to the dead-letter queue"
+        );
+        let reject = raw.acker.reject(BasicRejectOptions { requeue: false });
+        // If it fails, the channel is gone; the message comes again.
+        let _ = within(self.connector.options().request_timeout, "reject a message", reject).await;
+    }
+
+    /// Takes no more and gives back what was received and not handed out. The channel stays open for what was.
+    async fn unsubscribe(&self, channel: &Channel, mut consumer: lapin::Consumer) {
+        let limit = self.connector.options().request_timeout;
+        let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        if within(limit, "stop consuming", cancel).await.is_ok() {
+            while let Some(Ok(raw)) = consumer.next().await {
+                give_back(&raw.acker).await;
             }
-        };
-        let delivery = Delivery { message, received: delivery, _connection: Arc::clone(connection) };
-        tokio::select! {
-            permit = self.sender.reserve() => match permit {
-                Ok(permit) => {
-                    permit.send(delivery);
-                    None
-                }
-                Err(_) => Some(delivery),
-            },
-            () = self.stop.cancelled() => Some(delivery),
         }
     }
-}
-
-async fn give_back(received: &lapin::message::Delivery) {
-    // If this fails the connection is broken, and the broker takes the message back by itself.
-    let _ = received.nack(BasicNackOptions { requeue: true, ..Default::default() }).await;
 }

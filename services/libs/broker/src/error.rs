@@ -1,59 +1,89 @@
-//! What can go wrong, by kind.
+//! What can go wrong, by kind. Callers match on [`ErrorKind`] and never on a type of the client library.
 
+use std::{future::Future, time::Duration};
+
+use lapin::protocol::{AMQPError, AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use perito_domain::retry::ErrorClass;
+use tokio::time::timeout;
 
-/// Kinds that callers decide by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The result of an operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, decided where it arose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The broker cannot be reached, or the connection broke.
+    /// The broker cannot be reached, did not answer or confirm in time, or holds publishers back.
     Unavailable,
-    /// No answer in time.
-    Timeout,
+    /// The broker refuses: the password, the virtual host, a permission, or a queue that exists with other arguments.
+    Refused,
     /// No queue takes the message.
     Unroutable,
-    /// The broker did not take responsibility for the message.
-    Refused,
-    /// The options are wrong, or the broker has another idea of the queues.
+    /// The options are wrong.
     Invalid,
 }
 
-/// An error with what was being done.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+/// An operation that failed: what was being done and why it failed. It never shows a password.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{operation}: {detail}")]
 pub struct Error {
     kind: ErrorKind,
-    message: String,
+    operation: &'static str,
+    detail: String,
 }
 
-/// A result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
-
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+    pub(crate) fn new(kind: ErrorKind, operation: &'static str, detail: impl Into<String>) -> Self {
+        Self { kind, operation, detail: detail.into() }
     }
 
-    pub(crate) fn during(what: &str, error: &lapin::Error) -> Self {
+    pub(crate) fn client(operation: &'static str, error: &lapin::Error) -> Self {
         let kind = match error.kind() {
-            lapin::ErrorKind::ProtocolError(error) if error.get_id() == PRECONDITION_FAILED => ErrorKind::Invalid,
+            lapin::ErrorKind::ProtocolError(error) => refusal(error),
             _ => ErrorKind::Unavailable,
         };
-        Self::new(kind, format!("{what}: {error}"))
+        Self::new(kind, operation, error.to_string())
     }
 
-    /// What kind of error it is.
+    pub(crate) fn late(operation: &'static str, limit: Duration) -> Self {
+        Self::new(ErrorKind::Unavailable, operation, format!("no answer within {} s", limit.as_secs_f64()))
+    }
+
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.detail = format!("RabbitMQ at {place}: {}", self.detail);
+        self
+    }
+
+    /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether trying again can help.
+    /// Whether trying again later can help.
     pub fn class(&self) -> ErrorClass {
         match self.kind {
-            ErrorKind::Invalid => ErrorClass::Permanent,
-            _ => ErrorClass::Transient,
+            // A queue that was deleted is declared again before the next attempt.
+            ErrorKind::Unavailable | ErrorKind::Unroutable => ErrorClass::Transient,
+            ErrorKind::Refused | ErrorKind::Invalid => ErrorClass::Permanent,
         }
     }
 }
 
-/// AMQP 0-9-1, "reply codes": a queue exists with other properties, or a queue cannot be declared so.
-const PRECONDITION_FAILED: u16 = 406;
+fn refusal(error: &AMQPError) -> ErrorKind {
+    match error.kind() {
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH)
+        | AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED) => ErrorKind::Refused,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+/// An answer of the broker, in bounded time.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    operation: &'static str,
+    request: impl Future<Output = lapin::Result<T>>,
+) -> Result<T> {
+    match timeout(limit, request).await {
+        Ok(answer) => answer.map_err(|error| Error::client(operation, &error)),
+        Err(_) => Err(Error::late(operation, limit)),
+    }
+}

@@ -1,20 +1,32 @@
-//! All of Perito's AMQP: RabbitMQ delivers hints that tasks are runnable. It may lose, duplicate, delay or reorder any of them and no
-//! result changes, since every task is looked up and claimed in Postgres.
+//! All AMQP: hints that a task may be runnable, to RabbitMQ and back. No type of the client library leaves this crate.
+//!
+//! A message is never a lock and never the only copy of anything: it may be lost, doubled, late or out of order, and no
+//! result changes. What this crate owes is that loss is noticed where it can be (a message that was not confirmed is an error)
+//! and that publisher and consumer come back by themselves after any outage.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`topology`] | exchanges and queues, and the options to reach them |
-//! | [`publisher`] | messages out: persistent, mandatory, confirmed, in bounded time |
-//! | [`consumer`] | messages in: resubscribes for ever, sends what it cannot read to the dead-letter queue |
+//! | [`options`] | where the broker is and how long to wait |
+//! | [`topology`] | names and arguments of exchanges and queues |
+//! | [`connection`] | one connection, made anew when it is lost |
+//! | [`publisher`] | messages out, each confirmed or an error |
+//! | [`consumer`] | messages in, for ever |
+//! | [`delivery`] | one message in hand, to be settled |
+//! | [`error`] | what can go wrong, by kind |
 //!
-//! To add a kind of task: a variant of `JobKind` in `perito-domain`; its queue follows.
+//! To add a kind of task: nothing here; each [`perito_domain::lifecycle::JobKind`] has a queue of its own.
 
-pub mod consumer;
+mod connection;
+mod consumer;
+mod delivery;
 mod error;
-pub mod publisher;
-pub mod topology;
+mod options;
+mod publisher;
+mod topology;
 
-pub use consumer::{Consumer, Delivery};
+pub use consumer::Consumer;
+pub use delivery::Delivery;
 pub use error::{Error, ErrorKind, Result};
+pub use options::BrokerOptions;
 pub use publisher::Publisher;
-pub use topology::{BrokerOptions, Topology};
+pub use topology::Topology;

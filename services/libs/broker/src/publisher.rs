@@ -1,147 +1,208 @@
-//! Messages out: persistent, mandatory, confirmed, in bounded time.
+//! Messages out, each confirmed or an error.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures::future::join_all;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection,
+    BasicProperties, Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use perito_domain::{lifecycle::JobKind, message::TaskMessage};
 use perito_proto::v1;
 use prost::Message;
-use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    error::{Error, ErrorKind, Result},
-    topology::{BrokerOptions, Topology},
+    connection::Connector,
+    error::{Error, ErrorKind, Result, within},
+    options::BrokerOptions,
+    topology::{Topology, name},
 };
 
-/// AMQP's delivery mode for messages that survive a restart of the broker.
+/// AMQP's mark of a message that survives a restart of the broker.
 const PERSISTENT: u8 = 2;
 
-/// One connection for publishing and for looking at queues. It is made when it is first needed, and made again when it broke;
-/// clones share it.
+/// Publishes task messages over one connection, made when it is first needed and again whenever it was lost. Clones share it.
 #[derive(Clone)]
-pub struct Publisher {
-    options: BrokerOptions,
-    topology: Topology,
-    live: Arc<Mutex<Option<Live>>>,
-}
+pub struct Publisher(Arc<Inner>);
 
-/// Dropping it closes the connection.
-struct Live {
-    _connection: Connection,
-    channel: Channel,
+struct Inner {
+    connector: Connector,
+    /// Channels that nobody uses now. A batch has one to itself, so that what one batch meets never reaches another.
+    idle: Mutex<Vec<Channel>>,
 }
 
 impl Publisher {
-    /// Connects to nothing yet.
+    /// A publisher; nothing is sent yet.
     pub fn new(options: BrokerOptions) -> Self {
-        let topology = Topology::new(&options.namespace);
-        Self { options, topology, live: Arc::default() }
+        Self(Arc::new(Inner { connector: Connector::new(options, "perito-publisher"), idle: Mutex::default() }))
     }
 
-    /// Publishes messages, each to the queue of its kind. For each, in order: whether the broker has taken responsibility for it.
+    /// Publishes messages, and says for each whether the broker holds it now, in bounded time.
+    ///
+    /// A message that was not confirmed may nevertheless have arrived.
     ///
     /// # Errors
-    /// Per message: `Unroutable` when its queue is gone, `Refused`, `Timeout`, `Unavailable`.
+    /// For each message: [`ErrorKind::Unroutable`] when no queue took it, and the kinds of every operation.
     pub async fn publish(&self, messages: &[TaskMessage]) -> Vec<Result<()>> {
-        let channel = match self.channel().await {
-            Ok(channel) => channel,
-            Err(error) => {
-                let text = error.to_string();
-                return messages.iter().map(|_| Err(Error::new(error.kind(), text.clone()))).collect();
-            }
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        let (topology, channel) = match self.checkout().await {
+            Ok(ready) => ready,
+            Err(error) => return vec![Err(error); messages.len()],
         };
-        let outcomes = join_all(messages.iter().map(|message| self.publish_one(&channel, message))).await;
-        // A queue that vanished is declared anew with the next connection, as is a channel that hangs.
-        if outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(|error| error.kind() != ErrorKind::Refused)) {
-            *self.live.lock().await = None;
+        let started = Instant::now();
+        let limit = self.0.connector.options().publish_timeout;
+        let exchange = topology.exchange();
+        let published = join_all(messages.iter().map(async |message| {
+            match timeout_at(started + limit, publish_one(&channel, &exchange, message)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Error::late("publish a message", limit)),
+            }
+        }))
+        .await;
+        metrics::histogram!("perito_publish_seconds").record(started.elapsed());
+
+        // The client hands a returned message to some confirmation of the channel, not always its own.
+        let returned: HashSet<&str> =
+            published.iter().filter_map(|outcome| outcome.as_ref().ok()?.as_deref()).collect();
+        let outcomes: Vec<Result<()>> = messages
+            .iter()
+            .zip(&published)
+            .map(|(message, outcome)| match outcome {
+                Err(error) => Err(error.clone()),
+                Ok(_) if returned.contains(message_id(message).as_str()) => Err(Error::new(
+                    ErrorKind::Unroutable,
+                    "publish a message",
+                    format!(
+                        "no queue takes it; {} is declared again before the next one",
+                        topology.queue(message.kind)
+                    ),
+                )),
+                Ok(_) => Ok(()),
+            })
+            .collect();
+        for (message, outcome) in messages.iter().zip(&outcomes) {
+            let label = if outcome.is_ok() { "confirmed" } else { "failed" };
+            metrics::counter!("perito_messages_published_total", "kind" => message.kind.as_str(), "outcome" => label)
+                .increment(1);
+        }
+        if outcomes.iter().all(Result::is_ok) {
+            self.checkin(channel);
+        } else {
+            self.distrust(&outcomes).await;
         }
         outcomes
     }
 
-    async fn publish_one(&self, channel: &Channel, message: &TaskMessage) -> Result<()> {
-        let body = v1::TaskMessage::from(message.clone()).encode_to_vec();
-        let properties = BasicProperties::default()
-            .with_delivery_mode(PERSISTENT)
-            .with_content_type("application/x-protobuf".into())
-            .with_type("perito.v1.TaskMessage".into())
-            .with_message_id(message.task_id.to_string().as_str().into());
-        let publishing = async {
-            let confirmed = channel
-                .basic_publish(
-                    self.topology.exchange().as_str().into(),
-                    message.kind.as_str().into(),
-                    BasicPublishOptions { mandatory: true, ..Default::default() },
-                    &body,
-                    properties,
-                )
-                .await
-                .map_err(|error| Error::during("publish a message", &error))?;
-            confirmed.await.map_err(|error| Error::during("await the broker's confirm", &error))
-        };
-        match tokio::time::timeout(self.options.timeout, publishing).await {
-            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-            // An unroutable message is returned and confirmed all the same.
-            Ok(Ok(Confirmation::Ack(Some(_)))) => {
-                let queue = self.topology.queue(message.kind);
-                Err(Error::new(ErrorKind::Unroutable, format!("the queue {queue} does not take messages: is it gone?")))
-            }
-            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => {
-                Err(Error::new(ErrorKind::Refused, "the broker refused a message"))
-            }
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("the broker confirmed nothing within {} s", self.options.timeout.as_secs_f64()),
-            )),
-        }
-    }
-
-    /// How many messages wait in the queue of a kind, not counting those that consumers hold.
+    /// How many messages wait in a queue for a worker.
     ///
     /// # Errors
-    /// `Unavailable`, `Timeout`.
+    /// The kinds of every operation.
     pub async fn ready(&self, kind: JobKind) -> Result<u64> {
-        let channel = self.channel().await?;
-        let queue = self.topology.queue(kind);
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-        let asking = channel.queue_declare(queue.as_str().into(), options, FieldTable::default());
-        let answer = match tokio::time::timeout(self.options.timeout, asking).await {
-            Ok(Ok(answer)) => Ok(u64::from(answer.message_count())),
-            Ok(Err(error)) => Err(Error::during(&format!("look at the queue {queue}"), &error)),
-            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("look at the queue {queue}: no answer"))),
-        };
-        if answer.is_err() {
-            // The broker closes a channel that asks for a queue that is gone.
-            *self.live.lock().await = None;
+        let (topology, channel) = self.checkout().await?;
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let request = channel.queue_declare(name(topology.queue(kind)), passive, FieldTable::default());
+        let answer = within(self.0.connector.options().request_timeout, "count the messages in a queue", request).await;
+        match answer {
+            Ok(queue) => {
+                self.checkin(channel);
+                Ok(u64::from(queue.message_count()))
+            }
+            Err(error) => {
+                let outcome = [Err(error)];
+                self.distrust(&outcome).await;
+                let [outcome] = outcome;
+                outcome
+            }
         }
-        answer
     }
 
-    /// Asks the broker for an answer.
+    /// Whether the broker answers and takes messages.
     ///
     /// # Errors
-    /// `Unavailable`, `Timeout`.
+    /// The kinds of every operation.
     pub async fn ping(&self) -> Result<()> {
-        self.ready(JobKind::Score).await.map(|_| ())
+        self.ready(JobKind::Score).await.map(drop)
     }
 
-    async fn channel(&self) -> Result<Channel> {
-        let mut live = self.live.lock().await;
-        if let Some(live) = live.as_ref().filter(|live| live.channel.status().connected()) {
-            return Ok(live.channel.clone());
+    /// A channel for one user.
+    async fn checkout(&self) -> Result<(Topology, Channel)> {
+        let connector = &self.0.connector;
+        let topology = Topology::new(&connector.options().namespace)?;
+        if connector.connection().await?.status().blocked() {
+            // The client would hold everything back, and this batch until its timeout.
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "publish a message",
+                "RabbitMQ holds publishers back: it is short of memory or disk space",
+            ));
         }
-        *live = None;
-        let (connection, channel) = self.options.connect("publisher").await?;
-        tokio::time::timeout(self.options.timeout, channel.confirm_select(ConfirmSelectOptions::default()))
-            .await
-            .map_err(|_| Error::new(ErrorKind::Timeout, "turn on confirms: no answer"))?
-            .map_err(|error| Error::during("turn on confirms", &error))?;
-        *live = Some(Live { _connection: connection, channel: channel.clone() });
-        Ok(channel)
+        while let Some(channel) = self.pop() {
+            if channel.status().connected() {
+                return Ok((topology, channel));
+            }
+        }
+        let channel = connector.channel(&topology).await?;
+        let confirm = channel.confirm_select(ConfirmSelectOptions::default());
+        within(connector.options().request_timeout, "ask for confirmations", confirm).await?;
+        Ok((topology, channel))
     }
+
+    fn pop(&self) -> Option<Channel> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn checkin(&self, channel: Channel) {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+    }
+
+    /// After a failure: the next batch gets a new channel, with exchanges and queues declared again; and a new connection,
+    /// if this one does not answer.
+    async fn distrust<T>(&self, outcomes: &[Result<T>]) {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let unavailable = |outcome: &Result<T>| matches!(outcome, Err(error) if error.kind() == ErrorKind::Unavailable);
+        if outcomes.iter().any(unavailable)
+            && let Ok(connection) = self.0.connector.connection().await
+            && !connection.status().blocked()
+        {
+            self.0.connector.discard(&connection).await;
+        }
+    }
+}
+
+/// The id of a returned message, if this or another message of the batch came back.
+async fn publish_one(channel: &Channel, exchange: &str, message: &TaskMessage) -> Result<Option<String>> {
+    const OPERATION: &str = "publish a message";
+    let properties = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/x-protobuf".into())
+        .with_type("perito.v1.TaskMessage".into())
+        .with_message_id(message_id(message).into());
+    let bytes = v1::TaskMessage::from(message.clone()).encode_to_vec();
+    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+    let confirmation = channel
+        .basic_publish(exchange.into(), message.kind.as_str().into(), options, &bytes, properties)
+        .await
+        .map_err(|error| Error::client(OPERATION, &error))?
+        .await
+        .map_err(|error| Error::client(OPERATION, &error))?;
+    match confirmation {
+        Confirmation::Ack(returned) => {
+            Ok(returned.and_then(|message| message.properties.message_id().as_ref().map(ToString::to_string)))
+        }
+        Confirmation::Nack(_) => Err(Error::new(ErrorKind::Unavailable, OPERATION, "RabbitMQ could not store it")),
+        Confirmation::NotRequested => {
+            Err(Error::new(ErrorKind::Unavailable, OPERATION, "the channel gives no confirmations"))
+        }
+    }
+}
+
+fn message_id(message: &TaskMessage) -> String {
+    message.task_id.to_string()
 }

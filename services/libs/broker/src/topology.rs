@@ -1,145 +1,133 @@
-//! Exchanges and queues, and the options to reach them.
+//! Names and arguments of exchanges and queues.
 //!
-//! ```text
-//! NS.tasks (direct) --kind--> NS.train, NS.score, NS.evaluate (quorum queues)
-//!                                     | rejected
-//!                                     v
-//! NS.dead-letter (fanout) --> NS.dead-letter (quorum queue)
-//! ```
-
-use std::{fmt, time::Duration};
+//! | name | what it is |
+//! |---|---|
+//! | `{namespace}.tasks` | direct exchange; the routing key is the kind of task |
+//! | `{namespace}.train`, `.score`, `.evaluate` | quorum queues, one for each kind |
+//! | `{namespace}.dead-letter` | fanout exchange, and the quorum queue behind it, for what no build of this release can read |
+//!
+//! Only arguments that RabbitMQ 3.10 and 4.x take alike: quorum queues know no priorities, and their delivery limit differs
+//! between versions (none, then 20), so nothing relies on a message being requeued: retries are Postgres' business.
 
 use lapin::{
-    Channel, Connection, ConnectionProperties, ExchangeKind,
+    Channel, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use perito_domain::lifecycle::JobKind;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How to reach RabbitMQ.
-#[derive(Clone)]
-pub struct BrokerOptions {
-    /// `amqp://USER:PASSWORD@HOST:PORT/VHOST`
-    pub url: String,
-    /// The first part of the names of queues and exchanges.
-    pub namespace: String,
-    /// How long connecting, or any one operation, may take.
-    pub timeout: Duration,
-}
+/// The longest namespace, in bytes. Names in AMQP have at most 255.
+const MAX_NAMESPACE_BYTES: usize = 128;
+/// Dead letters that are kept. Beyond them the oldest go.
+const MAX_DEAD_LETTERS: i64 = 100_000;
 
-impl BrokerOptions {
-    /// Options with the usual timeout.
-    pub fn new(url: impl Into<String>, namespace: impl Into<String>) -> Self {
-        Self { url: url.into(), namespace: namespace.into(), timeout: Duration::from_secs(5) }
-    }
-
-    /// Connects and declares what is missing.
-    pub(crate) async fn connect(&self, role: &str) -> Result<(Connection, Channel)> {
-        let name = format!("perito {role}");
-        let properties = ConnectionProperties::default().with_connection_name(name.as_str().into());
-        let connecting = async {
-            let connection = Connection::connect(&self.url, properties)
-                .await
-                .map_err(|error| Error::during(&self.place(), &error))?;
-            let channel = connection.create_channel().await.map_err(|error| Error::during("open a channel", &error))?;
-            Topology::new(&self.namespace).declare(&channel).await?;
-            Ok((connection, channel))
-        };
-        tokio::time::timeout(self.timeout, connecting).await.unwrap_or_else(|_| {
-            let seconds = self.timeout.as_secs_f64();
-            Err(Error::new(ErrorKind::Timeout, format!("{}: no answer within {seconds} s", self.place())))
-        })
-    }
-
-    /// Where the broker is, without user and password.
-    fn place(&self) -> String {
-        let place = self.url.rsplit_once('@').map_or("the given URL (PERITO_AMQP_URL)", |(_, place)| place);
-        format!("connect to RabbitMQ at {place}")
-    }
-}
-
-impl fmt::Debug for BrokerOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BrokerOptions").field("url", &"***").field("namespace", &self.namespace).finish_non_exhaustive()
-    }
-}
-
-/// The names of exchanges and queues.
-#[derive(Debug, Clone)]
+/// The names within one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     namespace: String,
 }
 
 impl Topology {
-    /// The names in a namespace.
-    pub fn new(namespace: &str) -> Self {
-        Self { namespace: namespace.to_owned() }
+    /// The names within `namespace`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when it is not 1 to 128 letters, digits, `.`, `-` or `_`.
+    pub fn new(namespace: &str) -> Result<Self> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if namespace.is_empty() || namespace.len() > MAX_NAMESPACE_BYTES || !namespace.chars().all(allowed) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "read the broker namespace",
+                format!("{namespace:?} is not 1 to {MAX_NAMESPACE_BYTES} of a-z A-Z 0-9 . - _"),
+            ));
+        }
+        Ok(Self { namespace: namespace.to_owned() })
     }
 
-    /// The exchange that task messages go to, with the kind as routing key.
+    /// The exchange that takes task messages.
     pub fn exchange(&self) -> String {
         format!("{}.tasks", self.namespace)
     }
 
-    /// The queue of one kind of task.
+    /// The queue of a kind of task.
     pub fn queue(&self, kind: JobKind) -> String {
         format!("{}.{kind}", self.namespace)
     }
 
-    /// The exchange and the queue for messages that nobody can read.
+    /// The exchange, and the queue, for messages that cannot be acted on.
     pub fn dead_letter(&self) -> String {
         format!("{}.dead-letter", self.namespace)
     }
 
-    /// Declares everything. What exists stays as it is.
-    pub(crate) async fn declare(&self, channel: &Channel) -> Result<()> {
-        let dead_letter = self.dead_letter();
-        self.declare_exchange(channel, &dead_letter, ExchangeKind::Fanout).await?;
-        self.declare_queue(channel, &dead_letter, None).await?;
-        self.bind(channel, &dead_letter, &dead_letter, "").await?;
-        let tasks = self.exchange();
-        self.declare_exchange(channel, &tasks, ExchangeKind::Direct).await?;
+    /// Makes what is missing. Doing it twice changes nothing.
+    pub(crate) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
+        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let (tasks, dead) = (name(self.exchange()), name(self.dead_letter()));
+        channel.exchange_declare(dead.clone(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+        let limit = [("x-max-length", AMQPValue::LongLongInt(MAX_DEAD_LETTERS))];
+        self.declare_queue(channel, dead.clone(), limit).await?;
+        self.bind(channel, dead.clone(), dead.clone(), ShortString::default()).await?;
+        channel.exchange_declare(tasks.clone(), ExchangeKind::Direct, durable, FieldTable::default()).await?;
         for kind in JobKind::ALL {
-            let queue = self.queue(*kind);
-            self.declare_queue(channel, &queue, Some(&dead_letter)).await?;
-            self.bind(channel, &queue, &tasks, kind.as_str()).await?;
+            let queue = name(self.queue(*kind));
+            let to_dead = [("x-dead-letter-exchange", AMQPValue::LongString(self.dead_letter().into()))];
+            self.declare_queue(channel, queue.clone(), to_dead).await?;
+            self.bind(channel, queue, tasks.clone(), kind.as_str().into()).await?;
         }
         Ok(())
     }
 
-    async fn declare_exchange(&self, channel: &Channel, name: &str, kind: ExchangeKind) -> Result<()> {
-        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        channel
-            .exchange_declare(name.into(), kind, options, FieldTable::default())
-            .await
-            .map_err(|error| Error::during(&format!("declare the exchange {name}"), &error))
-    }
-
-    async fn declare_queue(&self, channel: &Channel, name: &str, dead_letter: Option<&str>) -> Result<()> {
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        if let Some(exchange) = dead_letter {
-            arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(exchange.into()));
+    async fn declare_queue<const N: usize>(
+        &self,
+        channel: &Channel,
+        queue: ShortString,
+        arguments: [(&str, AMQPValue); N],
+    ) -> lapin::Result<()> {
+        let mut table = FieldTable::default();
+        table.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        for (argument, value) in arguments {
+            table.insert(argument.into(), value);
         }
-        channel
-            .queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
-            .await
-            .map(|_| ())
-            .map_err(|error| Error::during(&format!("declare the queue {name}"), &error))
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(queue, durable, table).await.map(drop)
     }
 
-    async fn bind(&self, channel: &Channel, queue: &str, exchange: &str, routing_key: &str) -> Result<()> {
-        channel
-            .queue_bind(
-                queue.into(),
-                exchange.into(),
-                routing_key.into(),
-                QueueBindOptions::default(),
-                FieldTable::default(),
-            )
-            .await
-            .map_err(|error| Error::during(&format!("bind the queue {queue}"), &error))
+    async fn bind(
+        &self,
+        channel: &Channel,
+        queue: ShortString,
+        exchange: ShortString,
+        routing_key: ShortString,
+    ) -> lapin::Result<()> {
+        channel.queue_bind(queue, exchange, routing_key, QueueBindOptions::default(), FieldTable::default()).await
+    }
+}
+
+/// Cannot fail: a namespace is short.
+pub(crate) fn name(text: String) -> ShortString {
+    text.into()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_start_with_the_namespace() {
+        let topology = Topology::new("night-1").unwrap();
+        assert_eq!(topology.exchange(), "night-1.tasks");
+        assert_eq!(topology.queue(JobKind::Score), "night-1.score");
+        assert_eq!(topology.dead_letter(), "night-1.dead-letter");
+    }
+
+    #[test]
+    fn odd_namespaces_are_refused() {
+        for namespace in ["", "a b", "ä", "a/b", &"a".repeat(129)] {
+            let error = Topology::new(namespace).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+        }
     }
 }

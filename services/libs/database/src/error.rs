@@ -28,9 +28,8 @@ pub enum ErrorKind {
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
+    /// With sqlx's own words at its end.
     message: String,
-    #[source]
-    source: Option<sqlx::Error>,
 }
 
 /// A result of this crate.
@@ -38,7 +37,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into() }
     }
 
     pub(crate) fn stale(task: uuid::Uuid, attempt: i32) -> Self {

@@ -4,7 +4,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    PgPool, Postgres, Transaction,
+    Connection, PgConnection, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -41,13 +41,15 @@ impl Database {
     /// # Errors
     /// Names the host, port and database, never the password, and the way out.
     pub async fn connect(options: &DatabaseOptions) -> Result<Self> {
+        // The parser takes any scheme. The text of its errors can hold the URL, and so the password.
+        let scheme = ["postgres://", "postgresql://"].iter().any(|scheme| options.url.starts_with(scheme));
         let connect = PgConnectOptions::from_str(&options.url)
-            .map_err(|error| {
-                // The text of a parse error can hold the URL, and so the password: only its kind is told.
-                let kind = if matches!(error, sqlx::Error::Configuration(_)) { "malformed" } else { "not usable" };
+            .ok()
+            .filter(|_| scheme)
+            .ok_or_else(|| {
                 Error::new(
                     ErrorKind::Invalid,
-                    format!("the database URL is {kind}: write postgres://USER:PASSWORD@HOST:PORT/DATABASE (PERITO_DATABASE_URL)"),
+                    "the database URL is malformed: write postgres://USER:PASSWORD@HOST:PORT/DATABASE (PERITO_DATABASE_URL)",
                 )
             })?
             .application_name("perito")
@@ -61,12 +63,15 @@ impl Database {
             connect.get_port(),
             connect.get_database().unwrap_or("(default)")
         );
+        // One plain connection first: a pool that cannot connect says only that it timed out, not why.
+        let probe = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&connect))
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
+            .during(&place)?;
+        // Nothing depends on a clean goodbye.
+        drop(probe);
         let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
-        let control =
-            tokio::time::timeout(ACQUIRE_TIMEOUT, pool(options.control_connections).connect_with(connect.clone()))
-                .await
-                .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-                .during(&place)?;
+        let control = pool(options.control_connections).connect_lazy_with(connect.clone());
         let bulk = pool(options.bulk_connections).connect_lazy_with(connect);
         Ok(Self { control, bulk })
     }

@@ -11,6 +11,7 @@
 //! | [`retry`] | error classes and what follows from each |
 //! | [`failure`] | why one image could not be scored |
 //! | [`metrics`] | confusion matrix, precision, recall, F1 |
+//! | [`parameters`] | every tensor of each network: name, shape, part |
 //! | [`preprocessing`] | the versioned contract from bytes to pixels |
 //! | [`random`] | randomness as a function of (seed, epoch, image index) |
 //!
@@ -22,6 +23,7 @@ pub mod lifecycle;
 pub mod message;
 pub mod metrics;
 pub mod names;
+pub mod parameters;
 pub mod preprocessing;
 pub mod random;
 pub mod retry;

@@ -1,17 +1,24 @@
-//! All of Perito's S3: whole objects in and out, and listings, against any S3-compatible store.
+//! All S3: objects in, objects out, for any store that speaks the protocol. No type of the SDK leaves this crate.
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`store`] | the client: get, put, head, list |
-//! | [`options`] | how to reach the store |
+//! | [`options`] | where the store is, who we are, how long to wait |
+//! | [`client`] | [`ObjectStore`]: connecting, and the operations without a body to speak of |
+//! | [`get`] | whole objects, within limits of size and time |
+//! | [`list`] | everything below a prefix, as a stream |
+//! | [`retry`] | what every operation goes through: timeouts, attempts with backoff and jitter, metrics |
+//! | [`error`] | what can go wrong, by kind |
 //!
-//! Every call has a timeout, bodies included (a body can stall after its headers), and a bounded number of retries with jitter. No
-//! type of the SDK leaves this crate: errors tell their [`ErrorKind`].
+//! To add an operation: a method on [`ObjectStore`] that hands one attempt to `ObjectStore::run`.
 
+mod client;
 mod error;
-pub mod options;
-pub mod store;
+mod get;
+mod list;
+mod options;
+mod retry;
 
+pub use client::{ObjectStore, PutObject};
 pub use error::{Error, ErrorKind, Result};
-pub use options::ObjectStoreOptions;
-pub use store::{ObjectStore, ObjectSummary};
+pub use list::ObjectSummary;
+pub use options::{Checksums, ObjectStoreOptions, Timeouts};

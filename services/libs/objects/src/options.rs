@@ -1,91 +1,46 @@
-//! How to reach the store.
+//! Where the store is, who we are, how long to wait.
 
 use std::{fmt, time::Duration};
 
-use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig,
-    timeout::TimeoutConfig,
-};
-use aws_smithy_http_client::{Builder, tls};
 use url::Url;
 
-use crate::error::{Error, ErrorKind, Result};
-
-/// How to reach an S3-compatible store.
+/// How to reach a store.
+///
+/// Without an access key, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` are read.
 #[derive(Clone)]
 pub struct ObjectStoreOptions {
-    /// The store's URL; AWS's own when absent.
+    /// The store's URL (`http` or `https`); AWS's own when absent.
     pub endpoint: Option<Url>,
     /// The region.
     pub region: String,
-    /// The access key's id and secret.
-    pub access_key_id: String,
+    /// The access key's id.
+    pub access_key_id: Option<String>,
     /// The access key's secret.
-    pub secret_access_key: String,
-    /// Sends and checks the SDK's default checksums. Some S3-compatible stores refuse them.
-    pub checksums_when_supported: bool,
-    /// How long a connection may take.
-    pub connect_timeout: Duration,
-    /// How long one attempt may take, its whole body included.
-    pub attempt_timeout: Duration,
-    /// How often a request is tried in all.
-    pub attempts: u32,
+    pub secret_access_key: Option<String>,
+    /// Whether the bucket's name stands in the path rather than in the host's name.
+    pub force_path_style: bool,
+    /// When checksums are sent and checked.
+    pub checksums: Checksums,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+    /// Attempts of one operation, the first included. At least one is made.
+    pub max_attempts: u32,
 }
 
 impl ObjectStoreOptions {
-    /// Options with the usual timeouts and three attempts.
-    pub fn new(
-        endpoint: Option<Url>,
-        region: impl Into<String>,
-        access_key_id: impl Into<String>,
-        secret_access_key: impl Into<String>,
-    ) -> Self {
+    /// Options with the defaults for this place, path style for an endpoint of one's own and host style for AWS, and no access
+    /// key.
+    pub fn new(endpoint: Option<Url>, region: impl Into<String>) -> Self {
         Self {
+            force_path_style: endpoint.is_some(),
             endpoint,
             region: region.into(),
-            access_key_id: access_key_id.into(),
-            secret_access_key: secret_access_key.into(),
-            checksums_when_supported: false,
-            connect_timeout: Duration::from_secs(3),
-            attempt_timeout: Duration::from_secs(30),
-            attempts: 3,
+            access_key_id: None,
+            secret_access_key: None,
+            checksums: Checksums::default(),
+            timeouts: Timeouts::default(),
+            max_attempts: 6,
         }
-    }
-
-    pub(crate) fn client(&self) -> Result<aws_sdk_s3::Client> {
-        if self.access_key_id.is_empty() || self.secret_access_key.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                "no S3 credentials: set PERITO_S3_ACCESS_KEY_ID and PERITO_S3_SECRET_ACCESS_KEY",
-            ));
-        }
-        let credentials = Credentials::new(&self.access_key_id, &self.secret_access_key, None, None, "perito");
-        let http =
-            Builder::new().tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring)).build_https();
-        let (request, response) = if self.checksums_when_supported {
-            (RequestChecksumCalculation::WhenSupported, ResponseChecksumValidation::WhenSupported)
-        } else {
-            (RequestChecksumCalculation::WhenRequired, ResponseChecksumValidation::WhenRequired)
-        };
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(self.connect_timeout)
-            .read_timeout(self.attempt_timeout)
-            .operation_attempt_timeout(self.attempt_timeout)
-            .build();
-        let mut config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.region.clone()))
-            .credentials_provider(credentials)
-            .http_client(http)
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(self.attempts))
-            .request_checksum_calculation(request)
-            .response_checksum_validation(response);
-        if let Some(endpoint) = &self.endpoint {
-            // Other stores than AWS rarely answer to BUCKET.HOST.
-            config = config.endpoint_url(endpoint.as_str()).force_path_style(true);
-        }
-        Ok(aws_sdk_s3::Client::from_conf(config.build()))
     }
 }
 
@@ -95,7 +50,45 @@ impl fmt::Debug for ObjectStoreOptions {
             .field("endpoint", &self.endpoint.as_ref().map(Url::as_str))
             .field("region", &self.region)
             .field("access_key_id", &self.access_key_id)
-            .field("secret_access_key", &"***")
-            .finish_non_exhaustive()
+            .field("secret_access_key", &self.secret_access_key.as_ref().map(|_| "***"))
+            .field("force_path_style", &self.force_path_style)
+            .field("checksums", &self.checksums)
+            .field("timeouts", &self.timeouts)
+            .field("max_attempts", &self.max_attempts)
+            .finish()
+    }
+}
+
+/// When checksums are sent and checked. Some stores that speak S3 refuse those that they do not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checksums {
+    /// Only where the protocol demands it.
+    #[default]
+    WhenRequired,
+    /// Wherever the protocol allows it.
+    WhenSupported,
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the answer to one attempt, up to its body. Sending a body adds a second for each MiB.
+    pub attempt: Duration,
+    /// For the next part of a body that is being received.
+    pub stall: Duration,
+    /// For an operation with all its attempts.
+    pub operation: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            attempt: Duration::from_secs(15),
+            stall: Duration::from_secs(10),
+            operation: Duration::from_secs(300),
+        }
     }
 }

@@ -1,1 +1,37 @@
-//! perito-vision
+//! Bytes to pixels: decode, resize, augment. No network, no torch.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`pixels`] | square RGB pixels, as networks take them |
+//! | [`decode`] | the bytes of a photograph to RGB, within limits |
+//! | [`resize`] | any picture to a square, antialiased |
+//! | [`adjust`], [`warp`] | single changes with fixed parameters |
+//! | [`augment`] | random changes of training images |
+//!
+//! To add a random change: its pure form in [`adjust`] or [`warp`], its drawing in [`augment`], its field in
+//! `perito_domain::spec::Augment`.
+
+pub mod adjust;
+pub mod augment;
+pub mod decode;
+pub mod pixels;
+pub mod resize;
+pub mod warp;
+
+use perito_domain::preprocessing::{self, Preprocessing};
+
+pub use augment::augment;
+pub use decode::{DecodeError, Limits, decode};
+pub use pixels::Pixels;
+pub use resize::resize;
+
+/// The whole contract from the bytes of a photograph to a network's input.
+///
+/// # Errors
+/// What is wrong with the photograph, or a contract that this build does not fulfil.
+pub fn preprocess(bytes: &[u8], contract: &Preprocessing, limits: &Limits) -> Result<Pixels, DecodeError> {
+    if contract.version != preprocessing::VERSION {
+        return Err(DecodeError::UnknownContract(contract.version));
+    }
+    resize(&decode(bytes, limits)?, contract.image_size)
+}

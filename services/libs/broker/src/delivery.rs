@@ -1,0 +1,79 @@
+//! One message in hand, to be settled.
+
+use std::time::Duration;
+
+use lapin::{
+    Acker, Channel,
+    options::{BasicAckOptions, BasicNackOptions},
+};
+use perito_domain::message::TaskMessage;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// How long a delivery that was dropped still takes up its place, so that a worker that cannot claim anything (its database is
+/// down) does not spin.
+const PAUSE: Duration = Duration::from_secs(1);
+/// For the client to send an acknowledgement. The broker does not answer to them.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A message that the broker holds for this worker until it is settled: acknowledged, or, by being dropped, given back.
+///
+/// An acknowledgement whose channel is gone is without effect: the broker has taken the message back already.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: TaskMessage,
+    settlement: Option<Settlement>,
+}
+
+/// How to settle a message. It belongs to one generation of the channel.
+#[derive(Debug)]
+struct Settlement {
+    acker: Acker,
+    /// Keeps the channel open while messages are in hand, even after the consumer has stopped.
+    _channel: Channel,
+    stop: CancellationToken,
+}
+
+impl Delivery {
+    pub(crate) fn new(message: TaskMessage, acker: Acker, channel: Channel, stop: CancellationToken) -> Self {
+        Self { message, settlement: Some(Settlement { acker, _channel: channel, stop }) }
+    }
+
+    /// Tells the broker to forget the message.
+    pub async fn ack(mut self) {
+        let Some(settlement) = self.settlement.take() else { return };
+        let sent = timeout(SEND_TIMEOUT, settlement.acker.ack(BasicAckOptions::default())).await;
+        match sent {
+            Ok(Ok(true)) => {}
+            // The message comes again, and is dropped by whoever asks the database about it.
+            Ok(Ok(false)) => tracing::debug!("acknowledgement of a channel that is gone"),
+            Ok(Err(error)) => tracing::debug!(error.message = %error, "acknowledgement lost"),
+            Err(_) => tracing::debug!("acknowledgement stuck"),
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        // Without a runtime the connection is ending, which gives everything back.
+        if let Some(settlement) = self.settlement.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move {
+                tokio::select! {
+                    () = settlement.stop.cancelled() => {}
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+                give_back(&settlement.acker).await;
+            });
+        }
+    }
+}
+
+/// Lets the broker hand the message to another worker.
+pub(crate) async fn give_back(acker: &Acker) {
+    let requeue = BasicNackOptions { requeue: true, ..Default::default() };
+    // If it fails, the channel is gone, and the message has been given back with it.
+    let _ = timeout(SEND_TIMEOUT, acker.nack(requeue)).await;
+}

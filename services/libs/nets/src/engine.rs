@@ -1,0 +1,107 @@
+//! Inference: batch norms folded into the convolutions before them, weights channels-last, no gradients.
+
+use perito_domain::{
+    parameters::{Role, parameters},
+    preprocessing::Preprocessing,
+    severity::CLASSES,
+};
+use tch::{Kind, Tensor};
+
+use crate::{
+    batch::Normalizer,
+    device::Device,
+    error::{NetError, Result},
+    network::{NORM_EPSILON, Network, Pass, Topology},
+    weights,
+};
+
+/// A network that is ready to run.
+pub struct Engine {
+    network: Network,
+    normalizer: Normalizer,
+}
+
+impl Engine {
+    /// Reads a safetensors file and prepares the network.
+    ///
+    /// # Errors
+    /// Names the tensor that is missing or does not fit.
+    pub fn load(topology: &Topology, preprocessing: &Preprocessing, bytes: &[u8], device: Device) -> Result<Self> {
+        let tensors = weights::read(topology, bytes, device)?;
+        let mut network = Network { topology: *topology, tensors, folded: false };
+        tch::no_grad(|| fold(&mut network))?;
+        Ok(Self { network, normalizer: Normalizer::new(preprocessing, device)? })
+    }
+
+    /// Side of the square input in pixels.
+    pub fn side(&self) -> u32 {
+        self.normalizer.side()
+    }
+
+    /// Logits of images, each `side * side * 3` bytes of interleaved RGB.
+    ///
+    /// # Errors
+    /// An image of another size, or libtorch's errors.
+    pub fn logits(&self, images: &[&[u8]]) -> Result<Vec<[f32; CLASSES]>> {
+        rows(&tch::no_grad(|| self.run(images))?)
+    }
+
+    /// Class probabilities of images: the softmax of their logits.
+    ///
+    /// # Errors
+    /// As for [`Self::logits`].
+    pub fn probabilities(&self, images: &[&[u8]]) -> Result<Vec<[f32; CLASSES]>> {
+        rows(&tch::no_grad(|| Ok::<_, NetError>(self.run(images)?.f_softmax(1, Kind::Float)?))?)
+    }
+
+    fn run(&self, images: &[&[u8]]) -> Result<Tensor> {
+        self.network.logits(&self.normalizer.tensor(images)?, Pass::Evaluation)
+    }
+}
+
+/// A (batch, 3) tensor as rows.
+pub(crate) fn rows(tensor: &Tensor) -> Result<Vec<[f32; CLASSES]>> {
+    let plain = tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+    let mut values = vec![0.0_f32; plain.numel()];
+    plain.f_copy_data(&mut values, plain.numel())?;
+    Ok(values.as_chunks::<CLASSES>().0.to_vec())
+}
+
+/// Folds every batch norm into the convolution before it: `norm(W x + b) = (g W) x + (g (b - mean) + offset)` with
+/// `g = weight / sqrt(variance + epsilon)` (Jacob et al., 2017, section 3.2).
+fn fold(network: &mut Network) -> Result<()> {
+    let topology = network.topology;
+    let mut convolutions = Vec::new();
+    let mut last = None;
+    for parameter in parameters(topology.architecture, topology.image_size) {
+        match (parameter.role, parameter.name.strip_suffix(".weight")) {
+            (Role::Convolution, Some(name)) => last = Some(name.to_owned()),
+            // In the table each batch norm follows its convolution.
+            (Role::NormWeight, Some(norm)) => convolutions.extend(last.take().map(|name| (name, norm.to_owned()))),
+            _ => {}
+        }
+    }
+    for (convolution, norm) in convolutions {
+        let part = |part: &str| network.tensor(&format!("{norm}.{part}"));
+        let gain = part("weight")?.f_div(&part("running_var")?.f_add_scalar(NORM_EPSILON)?.f_sqrt()?)?;
+        let (mean, offset) = (part("running_mean")?, part("bias")?);
+        let weight = network.tensor(&format!("{convolution}.weight"))?.f_mul(&gain.f_reshape([-1, 1, 1, 1])?)?;
+        let shifted = match network.tensors.get(&format!("{convolution}.bias")) {
+            Some(bias) => bias.f_sub(mean)?,
+            None => mean.f_neg()?,
+        };
+        let bias = shifted.f_mul(&gain)?.f_add(offset)?;
+        network.tensors.insert(format!("{convolution}.weight"), channels_last(&weight)?);
+        network.tensors.insert(format!("{convolution}.bias"), bias);
+        for part in ["weight", "bias", "running_mean", "running_var"] {
+            network.tensors.remove(&format!("{norm}.{part}"));
+        }
+    }
+    network.folded = true;
+    Ok(())
+}
+
+/// The same tensor with its channels last in memory, as the input has them.
+pub(crate) fn channels_last(tensor: &Tensor) -> Result<Tensor> {
+    Ok(tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+}

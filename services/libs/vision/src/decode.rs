@@ -1,0 +1,109 @@
+//! The bytes of a photograph to RGB, within limits.
+
+use std::{
+    io::Cursor,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, RgbImage};
+use perito_domain::failure::FailureReason;
+
+/// Limits that are checked before anything is allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest file, in bytes.
+    pub max_bytes: u64,
+    /// The largest picture, in pixels, as its header announces it.
+    pub max_pixels: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_bytes: 64 << 20, max_pixels: 100_000_000 }
+    }
+}
+
+/// Why bytes did not become pixels.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// More bytes than the limit.
+    #[error("the file has {bytes} bytes, the limit is {limit}")]
+    TooLarge {
+        /// How many.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// More pixels than the limit.
+    #[error("the header announces {width} x {height} pixels, the limit is {limit}")]
+    TooManyPixels {
+        /// The width in the header.
+        width: u32,
+        /// The height in the header.
+        height: u32,
+        /// The limit.
+        limit: u64,
+    },
+    /// Not an image of a format that is read here.
+    #[error("not a JPEG, PNG or WebP image: {0}")]
+    Unsupported(String),
+    /// Truncated or broken.
+    #[error("the image is broken: {0}")]
+    Corrupt(String),
+    /// A contract that this build does not fulfil.
+    #[error("preprocessing contract {0} is unknown: this release knows version {version}", version = perito_domain::preprocessing::VERSION)]
+    UnknownContract(u32),
+}
+
+impl DecodeError {
+    /// The reason as stored for a failed image.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Self::Empty => FailureReason::Empty,
+            Self::TooLarge { .. } => FailureReason::TooLarge,
+            Self::TooManyPixels { .. } => FailureReason::TooManyPixels,
+            Self::Unsupported(_) | Self::UnknownContract(_) => FailureReason::Unsupported,
+            Self::Corrupt(_) => FailureReason::Corrupt,
+        }
+    }
+}
+
+/// Decodes a photograph to 8-bit RGB, turned upright as its EXIF orientation says. Alpha is dropped, grey and palette become RGB,
+/// 16-bit samples are reduced to 8, CMYK is converted.
+///
+/// # Errors
+/// What is wrong with it. A picture over the limits is refused before memory is taken for it.
+pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+    if bytes.is_empty() {
+        return Err(DecodeError::Empty);
+    }
+    if bytes.len() as u64 > limits.max_bytes {
+        return Err(DecodeError::TooLarge { bytes: bytes.len() as u64, limit: limits.max_bytes });
+    }
+    // Photographs come from strangers, and a decoder's bug is one image's failure. Nothing outlives the panic.
+    catch_unwind(AssertUnwindSafe(|| decode_checked(bytes, limits)))
+        .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder panicked".to_owned())))
+}
+
+fn decode_checked(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| corrupt(&error))?;
+    let mut decoder = reader.into_decoder().map_err(|error| match error {
+        ImageError::Unsupported(error) => DecodeError::Unsupported(error.to_string()),
+        error => corrupt(&error),
+    })?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > limits.max_pixels {
+        return Err(DecodeError::TooManyPixels { width, height, limit: limits.max_pixels });
+    }
+    let orientation = decoder.orientation().map_err(|error| corrupt(&error))?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?;
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
+}
+
+fn corrupt(error: &impl std::fmt::Display) -> DecodeError {
+    DecodeError::Corrupt(error.to_string())
+}
