@@ -1,1 +1,31 @@
-//! perito-worker
+//! The worker: claims tasks that RabbitMQ hints at, runs them on one device, and commits their results to Postgres.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | the command line |
+//! | [`service`] | start-up, the consumers of each kind of task, shutdown |
+//! | [`execute`] | one task from claim to settlement, whatever its kind |
+//! | [`leases`] | heartbeats for every lease held, and what a lost one stops |
+//! | [`device`] | the one thread that runs networks |
+//! | [`artifacts`] | model files from S3, checked and cached |
+//! | [`images`] | an image from S3 to pixels: fetch and decode |
+//! | [`score`], [`train`], [`evaluate`] | the work itself, a module for each kind of task |
+//! | [`labelled`] | a labelled split in memory, and batches of it |
+//! | [`measure`] | a network measured on labelled images, for training and evaluation alike |
+//! | [`error`] | what can go wrong in a task, and whether trying again helps |
+//!
+//! To add a kind of task: a module with a `run` function beside [`score`], and an arm in [`execute`].
+
+pub mod artifacts;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod evaluate;
+pub mod execute;
+pub mod images;
+pub mod labelled;
+pub mod leases;
+pub mod measure;
+pub mod score;
+pub mod service;
+pub mod train;

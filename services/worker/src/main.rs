@@ -1,1 +1,77 @@
-fn main(){}
+//! The worker's binary: arguments in, an exit code out.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use clap::Parser;
+use perito_broker::{BrokerOptions, Consumer};
+use perito_database::{Database, DatabaseOptions};
+use perito_objects::{Checksums, ObjectStore, ObjectStoreOptions};
+use perito_runtime::{args, health::Health, lifecycle::Shutdown, telemetry};
+use perito_worker::{
+    config::Config,
+    service::{self, Context},
+};
+
+fn main() -> ExitCode {
+    perito_runtime::main(async || run(Config::parse()).await)
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    telemetry::init("perito-worker", &config.telemetry)?;
+    let metrics = telemetry::install_metrics()?;
+    tracing::info!(version = perito_runtime::version(), config = ?config, "starting");
+    let shutdown = Shutdown::on_signals(config.shutdown.grace).context("handle signals")?;
+
+    let database = Database::connect(&DatabaseOptions {
+        url: config.database.database_url.expose().to_owned(),
+        control_connections: config.database.database_connections,
+        bulk_connections: config.database.database_bulk_connections,
+    })
+    .await?;
+    database.check_schema().await?;
+    let bucket = config.objects.s3_bucket.clone();
+    let objects = ObjectStore::new(object_store_options(&config.objects))?;
+    objects.ping(&bucket).await.context("PERITO_S3_ENDPOINT and PERITO_S3_BUCKET say where models are stored")?;
+    let broker = BrokerOptions::new(config.broker.amqp_url.expose(), &config.broker.broker_namespace);
+    let consumer = Consumer::new(broker);
+    let context = Context::new(&config.work, database.clone(), objects.clone(), bucket.clone(), shutdown.clone())?;
+    tracing::info!(
+        worker = context.worker,
+        device = %context.device.device(),
+        libtorch.version = perito_nets::libtorch_version(),
+        "ready for tasks"
+    );
+
+    if let Some(address) = config.work.listen {
+        let health = Health::new(shutdown.soft().clone(), metrics)
+            .check("database", move || {
+                let database = database.clone();
+                async move { database.ping().await }
+            })
+            .check("objects", move || {
+                let (objects, bucket) = (objects.clone(), bucket.clone());
+                async move { objects.ping(&bucket).await }
+            });
+        let serving = health.serve(address);
+        shutdown.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(error = %error, listen = %address, "serving health and metrics failed");
+            }
+        });
+    }
+    service::run(Arc::new(context), &config.work, consumer).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn object_store_options(args: &args::ObjectStoreArgs) -> ObjectStoreOptions {
+    let mut options = ObjectStoreOptions::new(args.s3_endpoint.clone(), &args.s3_region);
+    options.access_key_id.clone_from(&args.s3_access_key_id);
+    options.secret_access_key = args.s3_secret_access_key.as_ref().map(|secret| secret.expose().to_owned());
+    options.checksums = match args.s3_checksums {
+        args::Checksums::WhenRequired => Checksums::WhenRequired,
+        args::Checksums::WhenSupported => Checksums::WhenSupported,
+    };
+    options
+}

@@ -1,0 +1,91 @@
+//! A scoring task: images in, probabilities out.
+//!
+//! ```text
+//! fetch (concurrent GETs) -> decode (thread pool) -> batch -> infer (device thread) -> rows
+//! ```
+//!
+//! Loading runs in a task of its own and stays ahead of the device by two batches. A worker runs two scoring tasks at once, so
+//! that one loads while the other commits.
+
+use std::sync::{Arc, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+use perito_database::{ClaimedTask, Prediction, ScoreResult};
+
+use crate::{
+    artifacts::SharedEngine,
+    error::TaskError,
+    service::Context,
+};
+use perito_vision::Pixels;
+
+/// Batches that are on their way to the device or on it: one runs while the next one waits.
+const BATCHES_IN_FLIGHT: usize = 2;
+
+/// Scores the images of a shard. Every image of the task is in the result, once.
+///
+/// # Errors
+/// A missing or altered model is permanent; a store or a database that fails is transient.
+pub async fn run(context: &Context, task: &ClaimedTask) -> Result<ScoreResult, TaskError> {
+    let model = task
+        .model
+        .as_ref()
+        .ok_or_else(|| TaskError::Permanent("the scoring task was planned without a model".to_owned()))?;
+    let engine = context.artifacts.engine(model).await?;
+    let loaded = context.images.load(
+        task.images.clone(),
+        model.preprocessing.clone(),
+        context.batch_size * BATCHES_IN_FLIGHT,
+    );
+    let mut result = ScoreResult::default();
+    let mut scored = std::pin::pin!(
+        loaded
+            .try_chunks(context.batch_size)
+            .map(|chunk| chunk.map_err(|error| error.1))
+            .map_ok(|chunk| {
+                let engine = Arc::clone(&engine);
+                async move {
+                    let (mut positions, mut batch, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+                    for (position, outcome) in chunk {
+                        match outcome {
+                            Ok(pixels) => {
+                                positions.push(position);
+                                batch.push(pixels);
+                            }
+                            Err(failure) => failures.push(failure),
+                        }
+                    }
+                    let probabilities = infer(context, engine, batch).await?;
+                    Ok::<_, TaskError>((positions, probabilities, failures))
+                }
+            })
+            .try_buffered(BATCHES_IN_FLIGHT)
+    );
+    while let Some((positions, probabilities, failures)) = scored.try_next().await? {
+        let rows = positions.into_iter().zip(probabilities);
+        result.predictions.extend(
+            rows.map(|(position, probabilities)| Prediction { image_id: task.images[position].id, probabilities }),
+        );
+        result.failures.extend(failures);
+    }
+    Ok(result)
+}
+
+async fn infer(context: &Context, engine: SharedEngine, batch: Vec<Pixels>) -> Result<Vec<[f32; 3]>, TaskError> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let images = batch.len();
+    let started = std::time::Instant::now();
+    let probabilities = context
+        .device
+        .run("inference", move || {
+            let views: Vec<&[u8]> = batch.iter().map(Pixels::as_bytes).collect();
+            // An engine that panicked is used again only by later batches, and holds nothing between them.
+            engine.lock().unwrap_or_else(PoisonError::into_inner).probabilities(&views)
+        })
+        .await??;
+    metrics::counter!("perito_images_inferred_total").increment(images as u64);
+    metrics::histogram!("perito_inference_batch_seconds").record(started.elapsed().as_secs_f64());
+    Ok(probabilities)
+}

@@ -1,0 +1,177 @@
+//! Start-up, the consumers of each kind of task, and shutdown.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use perito_broker::{Consumer, Delivery};
+use perito_database::Database;
+use perito_domain::lifecycle::JobKind;
+use perito_objects::ObjectStore;
+use perito_runtime::lifecycle::Shutdown;
+use perito_vision::Limits;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    artifacts::Artifacts,
+    config::WorkArgs,
+    device::DeviceThread,
+    execute::{claim, execute},
+    images::ImageSource,
+    leases::Leases,
+};
+
+/// What tasks need. One for the process.
+pub struct Context {
+    /// Truth.
+    pub database: Database,
+    /// Bytes.
+    pub objects: ObjectStore,
+    /// The bucket for what this worker writes.
+    pub bucket: String,
+    /// The thread that runs networks.
+    pub device: DeviceThread,
+    /// Engines of registered models.
+    pub artifacts: Artifacts,
+    /// Images to pixels.
+    pub images: ImageSource,
+    /// Every lease held.
+    pub leases: Leases,
+    /// Soft: take nothing new. Hard: drop what is being done.
+    pub shutdown: Shutdown,
+    /// This worker's name in attempts and logs.
+    pub worker: String,
+    /// Images in one forward pass.
+    pub batch_size: usize,
+    /// Memory for decoded training images, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Context {
+    /// Puts together what tasks need.
+    ///
+    /// # Errors
+    /// A device that is absent, or threads that cannot be started.
+    pub fn new(
+        args: &WorkArgs,
+        database: Database,
+        objects: ObjectStore,
+        bucket: String,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let device = args.device.resolve().context("choose the device")?;
+        let device = DeviceThread::start(device, args.compute_threads.unwrap_or(cores)).context("start the device thread")?;
+        let limits =
+            Limits { max_bytes: args.max_image_mib << 20, max_pixels: args.max_image_megapixels * 1_000_000 };
+        let decode_threads = args.decode_threads.unwrap_or(cores);
+        let images =
+            ImageSource::new(objects.clone(), args.fetch_concurrency.into(), decode_threads, limits)
+                .context("start the decoding threads")?;
+        Ok(Self {
+            artifacts: Artifacts::new(objects.clone(), device.clone()),
+            leases: Leases::new(database.clone(), args.lease),
+            worker: args.name.clone().unwrap_or_else(default_name),
+            batch_size: args.batch_size.into(),
+            cache_bytes: args.cache_mib << 20,
+            database,
+            objects,
+            bucket,
+            device,
+            images,
+            shutdown,
+        })
+    }
+}
+
+/// Runs until shutdown has ended every task.
+pub async fn run(context: Arc<Context>, args: &WorkArgs, consumer: Consumer) {
+    let shutdown = &context.shutdown;
+    let heartbeats = tokio::spawn(context.leases.clone().keep_alive());
+    for &kind in &args.tasks {
+        let (context, consumer) = (Arc::clone(&context), consumer.clone());
+        match kind {
+            JobKind::Score => shutdown.spawn(many_at_once(context, consumer, args.scoring_tasks)),
+            JobKind::Train | JobKind::Evaluate => shutdown.spawn(one_at_a_time(context, consumer, kind)),
+        };
+    }
+    shutdown.finished().await;
+    // Last: tasks that were finishing needed their leases.
+    heartbeats.abort();
+}
+
+/// Scoring tasks are short: the message is acknowledged after the commit, and the broker gives at most `limit` of them.
+async fn many_at_once(context: Arc<Context>, consumer: Consumer, limit: u16) {
+    let stop = context.shutdown.soft().child_token();
+    let mut deliveries = consumer.start(&[JobKind::Score], limit, stop.clone());
+    while let Some(delivery) = next(&mut deliveries, &stop).await {
+        let task = Arc::clone(&context);
+        let span = span(&delivery);
+        context.shutdown.spawn(
+            async move {
+                match claim(&task, &delivery.message).await {
+                    Ok(Some(guard)) => {
+                        execute(&task, guard).await;
+                        delivery.ack().await;
+                    }
+                    Ok(None) => delivery.ack().await,
+                    // Unacknowledged, so the broker gives it to another worker.
+                    Err(error) => tracing::error!(error = %error, "claim failed"),
+                }
+            }
+            .instrument(span),
+        );
+    }
+}
+
+/// Training may outlast any broker's acknowledgement timeout: the message is acknowledged on claim and the lease protects the task.
+/// While it runs nothing is consumed, so that no second message waits here for hours.
+async fn one_at_a_time(context: Arc<Context>, consumer: Consumer, kind: JobKind) {
+    let soft = context.shutdown.soft().clone();
+    while !soft.is_cancelled() {
+        let stop = soft.child_token();
+        let mut deliveries = consumer.start(&[kind], 1, stop.clone());
+        while let Some(delivery) = next(&mut deliveries, &stop).await {
+            let span = span(&delivery);
+            let claimed = claim(&context, &delivery.message).instrument(span.clone()).await;
+            match claimed {
+                Ok(Some(guard)) => {
+                    delivery.ack().await;
+                    stop.cancel();
+                    execute(&context, guard).instrument(span).await;
+                }
+                Ok(None) => delivery.ack().await,
+                Err(error) => {
+                    span.in_scope(|| tracing::error!(error = %error, "claim failed"));
+                    stop.cancel();
+                }
+            }
+        }
+    }
+}
+
+async fn next(deliveries: &mut tokio::sync::mpsc::Receiver<Delivery>, stop: &CancellationToken) -> Option<Delivery> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        delivery = deliveries.recv() => delivery,
+    }
+}
+
+/// The span of a task's work: a child of the request that submitted its job.
+fn span(delivery: &Delivery) -> tracing::Span {
+    let message = &delivery.message;
+    let span = tracing::info_span!(
+        "task",
+        job.id = %message.job_id,
+        task.id = %message.task_id,
+        task.kind = message.kind.as_str()
+    );
+    perito_runtime::trace::set_parent(&span, &message.traceparent);
+    span
+}
+
+fn default_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", if host.trim().is_empty() { "worker" } else { host.trim() }, std::process::id())
+}

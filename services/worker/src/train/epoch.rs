@@ -1,0 +1,100 @@
+//! One epoch: every training image once, in a random order, then the validation split.
+
+use std::{sync::Arc, time::Instant};
+
+use perito_database::EpochRow;
+use perito_domain::{
+    random::{Purpose, rng},
+    spec::TrainSpec,
+};
+use perito_nets::{NetError, Trainer};
+use rand::seq::SliceRandom;
+
+use super::EpochOutcome;
+use crate::{error::TaskError, labelled::LabelledSet, measure::measure, service::Context};
+
+/// Runs an epoch (counted from 1). `None` when the process began to shut down before its end.
+pub(super) async fn run(
+    context: &Context,
+    spec: &TrainSpec,
+    epoch: u32,
+    trainer: &mut Option<Trainer>,
+    training: &LabelledSet,
+    validation: &LabelledSet,
+) -> Result<Option<EpochOutcome>, TaskError> {
+    let started = Instant::now();
+    let learning_rate = perito_nets::learning_rate(spec, epoch - 1);
+    let (seed, augment) = (spec.seed, spec.augment.clone());
+    let mut batches = training.batches(order(spec, epoch, training.len()), spec.batch_size as usize, move |index, pixels| {
+        perito_vision::augment(pixels, &augment, &mut rng(seed, Purpose::Augment, epoch.into(), index as u64))
+    });
+    let (mut loss, mut correct, mut seen, mut step) = (0.0, 0, 0, 0);
+    while let Some(batch) = batches.recv().await {
+        if context.shutdown.soft().is_cancelled() {
+            return Ok(None);
+        }
+        let batch = batch?;
+        let outcome = on_device(context, "a training step", trainer, move |trainer| {
+            trainer.step(&batch.views(), &batch.labels, learning_rate, epoch, step)
+        })
+        .await?;
+        loss += outcome.loss_sum;
+        correct += outcome.correct;
+        seen += outcome.images;
+        step += 1;
+    }
+    let training_seconds = started.elapsed().as_secs_f64();
+
+    let device = Arc::new(tokio::sync::Mutex::new(trainer));
+    let measured = measure(validation, |batch| {
+        let device = Arc::clone(&device);
+        async move {
+            let mut trainer = device.lock().await;
+            on_device(context, "validation", &mut trainer, move |trainer| trainer.probabilities(&batch.views())).await
+        }
+    })
+    .await?;
+    let row = EpochRow {
+        epoch: epoch as i32,
+        training_loss: loss / seen as f64,
+        training_accuracy: correct as f64 / seen as f64,
+        validation_loss: measured.loss,
+        validation_accuracy: measured.metrics.accuracy,
+        validation_macro_f1: measured.metrics.macro_average.f1,
+        learning_rate,
+        seconds: started.elapsed().as_secs_f64(),
+        images_per_second: seen as f64 / training_seconds,
+        device: context.device.device().to_string(),
+    };
+    Ok(Some(EpochOutcome { row, measured }))
+}
+
+/// The order of an epoch's images. A last batch of a single image is left out, as batch norm needs two.
+fn order(spec: &TrainSpec, epoch: u32, images: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..images).collect();
+    order.shuffle(&mut rng(spec.seed, Purpose::Shuffle, epoch.into(), 0));
+    if images % spec.batch_size as usize == 1 && images > 1 {
+        order.pop();
+    }
+    order
+}
+
+/// Lends the trainer to the device thread for one call.
+pub(super) async fn on_device<T: Send + 'static>(
+    context: &Context,
+    what: &'static str,
+    trainer: &mut Option<Trainer>,
+    call: impl FnOnce(&mut Trainer) -> Result<T, NetError> + Send + 'static,
+) -> Result<T, TaskError> {
+    // Gone only after a panic, which ended the task.
+    let mut owned = trainer.take().ok_or(TaskError::Panic(what))?;
+    let (owned, outcome) = context
+        .device
+        .run(what, move || {
+            let outcome = call(&mut owned);
+            (owned, outcome)
+        })
+        .await?;
+    *trainer = Some(owned);
+    Ok(outcome?)
+}
