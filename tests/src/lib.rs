@@ -1,1 +1,20 @@
-//! perito-tests
+//! The harness of the end-to-end tests: a whole Perito of its own for each test, from the real binaries, on the servers of the
+//! test stack.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`system`] | a database, a bucket, a namespace in the broker, a coordinator and workers |
+//! | [`process`] | one binary that runs, with its log |
+//! | [`photographs`] | pictures for tests, whole and broken |
+//! | [`models`] | a model without training |
+//!
+//! Everything panics instead of returning errors: a test that cannot be set up has failed.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed, and says where")]
+
+pub mod models;
+pub mod photographs;
+pub mod process;
+pub mod system;
+
+pub use process::Process;
+pub use system::System;

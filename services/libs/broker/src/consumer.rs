@@ -13,7 +13,7 @@ use lapin::{
 use perito_domain::{lifecycle::JobKind, message::TaskMessage};
 use perito_proto::v1;
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -57,6 +57,12 @@ impl Consumer {
     }
 }
 
+const RECEIVE: &str = "receive a message";
+
+fn lost(reason: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, RECEIVE, reason)
+}
+
 /// Feeds one receiver from one queue.
 struct Subscription {
     connector: Arc<Connector>,
@@ -85,14 +91,14 @@ impl Subscription {
                 subscribed = self.subscribe() => subscribed,
             };
             let error = match subscribed {
-                Ok((channel, consumer)) => {
+                Ok((topology, channel, consumer)) => {
                     tracing::debug!(task.kind = %self.kind, "consuming");
                     if !reported.is_empty() {
                         tracing::info!(task.kind = %self.kind, consumer.failures = failures, "consuming again");
                         reported.clear();
                     }
                     failures = 0;
-                    match self.forward(&channel, consumer).await {
+                    match self.forward(&topology, &channel, consumer).await {
                         End::Stopped => return,
                         End::Lost(error) => error,
                     }
@@ -114,7 +120,7 @@ impl Subscription {
         }
     }
 
-    async fn subscribe(&self) -> Result<(Channel, lapin::Consumer)> {
+    async fn subscribe(&self) -> Result<(Topology, Arc<Channel>, lapin::Consumer)> {
         let options = self.connector.options();
         let limit = options.request_timeout;
         let topology = Topology::new(&options.namespace)?;
@@ -124,10 +130,11 @@ impl Subscription {
         let consume =
             channel.basic_consume(queue, ShortString::default(), BasicConsumeOptions::default(), FieldTable::default());
         let consumer = within(limit, "consume a queue", consume).await?;
-        Ok((channel, consumer))
+        Ok((topology, Arc::new(channel), consumer))
     }
 
-    async fn forward(&self, channel: &Channel, mut consumer: lapin::Consumer) -> End {
+    async fn forward(&self, topology: &Topology, channel: &Arc<Channel>, mut consumer: lapin::Consumer) -> End {
+        let mut suspicious = false;
         loop {
             let raw = tokio::select! {
                 biased;
@@ -135,14 +142,19 @@ impl Subscription {
                 () = self.sender.closed() => break,
                 next = consumer.next() => match next {
                     Some(Ok(raw)) => raw,
-                    Some(Err(error)) => return End::Lost(Error::client("receive a message", &error)),
-                    None => return End::Lost(Error::new(
-                        ErrorKind::Unavailable,
-                        "receive a message",
-                        "RabbitMQ ended the subscription, as when a queue is deleted",
-                    )),
+                    Some(Err(error)) => return End::Lost(Error::client(RECEIVE, &error)),
+                    None => return End::Lost(lost("RabbitMQ ended the subscription, as when a queue is deleted")),
                 },
+                () = tokio::time::sleep(self.connector.options().idle_check) => {
+                    match self.starving(topology, channel).await {
+                        Ok(true) if suspicious => return End::Lost(lost("messages wait and none comes")),
+                        Ok(starving) => suspicious = starving,
+                        Err(error) => return End::Lost(error),
+                    }
+                    continue;
+                }
             };
+            suspicious = false;
             let message = match self.read(&raw) {
                 Ok(message) => message,
                 Err(reason) => {
@@ -151,7 +163,7 @@ impl Subscription {
                 }
             };
             metrics::counter!("perito_messages_received_total", "kind" => self.kind.as_str()).increment(1);
-            let delivery = Delivery::new(message, raw.acker, channel.clone(), self.stop.clone());
+            let delivery = Delivery::new(message, raw.acker, Arc::clone(channel), self.stop.clone());
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
@@ -160,6 +172,18 @@ impl Subscription {
         }
         self.unsubscribe(channel, consumer).await;
         End::Stopped
+    }
+
+    /// Whether messages wait although there is room for them here.
+    ///
+    /// RabbitMQ 3.10 says nothing when a queue is deleted and made again at once, and sends nothing more either. Besides, this
+    /// finds a dead connection sooner than the heartbeat does.
+    async fn starving(&self, topology: &Topology, channel: &Arc<Channel>) -> Result<bool> {
+        // Each message in hand has a share in the channel, and so has this subscription.
+        let in_hand = Arc::strong_count(channel) - 1;
+        let limit = self.connector.options().request_timeout;
+        let ready = within(limit, "count the messages in a queue", topology.ready(channel, self.kind)).await?;
+        Ok(ready > 0 && in_hand < usize::from(self.prefetch))
     }
 
     fn read(&self, raw: &Raw) -> std::result::Result<TaskMessage, String> {
@@ -190,7 +214,8 @@ impl Subscription {
         let limit = self.connector.options().request_timeout;
         let cancel = channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
         if within(limit, "stop consuming", cancel).await.is_ok() {
-            while let Some(Ok(raw)) = consumer.next().await {
+            // The stream ends by itself once the broker has agreed.
+            while let Ok(Some(Ok(raw))) = timeout(limit, consumer.next()).await {
                 give_back(&raw.acker).await;
             }
         }

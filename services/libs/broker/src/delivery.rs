@@ -1,6 +1,6 @@
 //! One message in hand, to be settled.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use lapin::{
     Acker, Channel,
@@ -30,13 +30,13 @@ pub struct Delivery {
 #[derive(Debug)]
 struct Settlement {
     acker: Acker,
-    /// Keeps the channel open while messages are in hand, even after the consumer has stopped.
-    _channel: Channel,
+    /// Keeps the channel open while messages are in hand, even after the consumer has stopped, and lets the consumer count them.
+    _channel: Arc<Channel>,
     stop: CancellationToken,
 }
 
 impl Delivery {
-    pub(crate) fn new(message: TaskMessage, acker: Acker, channel: Channel, stop: CancellationToken) -> Self {
+    pub(crate) fn new(message: TaskMessage, acker: Acker, channel: Arc<Channel>, stop: CancellationToken) -> Self {
         Self { message, settlement: Some(Settlement { acker, _channel: channel, stop }) }
     }
 

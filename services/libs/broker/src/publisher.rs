@@ -7,9 +7,8 @@ use std::{
 
 use futures::future::join_all;
 use lapin::{
-    BasicProperties, Channel, Confirmation,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    BasicProperties, Channel, Confirmation, Connection,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use perito_domain::{lifecycle::JobKind, message::TaskMessage};
 use perito_proto::v1;
@@ -20,7 +19,7 @@ use crate::{
     connection::Connector,
     error::{Error, ErrorKind, Result, within},
     options::BrokerOptions,
-    topology::{Topology, name},
+    topology::Topology,
 };
 
 /// AMQP's mark of a message that survives a restart of the broker.
@@ -34,6 +33,13 @@ struct Inner {
     connector: Connector,
     /// Channels that nobody uses now. A batch has one to itself, so that what one batch meets never reaches another.
     idle: Mutex<Vec<Channel>>,
+}
+
+/// What one user of the connection needs.
+struct Loan {
+    connection: Arc<Connection>,
+    topology: Topology,
+    channel: Channel,
 }
 
 impl Publisher {
@@ -52,8 +58,8 @@ impl Publisher {
         if messages.is_empty() {
             return Vec::new();
         }
-        let (topology, channel) = match self.checkout().await {
-            Ok(ready) => ready,
+        let Loan { connection, topology, channel } = match self.checkout().await {
+            Ok(loan) => loan,
             Err(error) => return vec![Err(error); messages.len()],
         };
         let started = Instant::now();
@@ -95,7 +101,7 @@ impl Publisher {
         if outcomes.iter().all(Result::is_ok) {
             self.checkin(channel);
         } else {
-            self.distrust(&outcomes).await;
+            self.distrust(&connection, &outcomes).await;
         }
         outcomes
     }
@@ -105,22 +111,15 @@ impl Publisher {
     /// # Errors
     /// The kinds of every operation.
     pub async fn ready(&self, kind: JobKind) -> Result<u64> {
-        let (topology, channel) = self.checkout().await?;
-        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        let request = channel.queue_declare(name(topology.queue(kind)), passive, FieldTable::default());
-        let answer = within(self.0.connector.options().request_timeout, "count the messages in a queue", request).await;
-        match answer {
-            Ok(queue) => {
-                self.checkin(channel);
-                Ok(u64::from(queue.message_count()))
-            }
-            Err(error) => {
-                let outcome = [Err(error)];
-                self.distrust(&outcome).await;
-                let [outcome] = outcome;
-                outcome
-            }
+        let Loan { connection, topology, channel } = self.checkout().await?;
+        let limit = self.0.connector.options().request_timeout;
+        let answer = within(limit, "count the messages in a queue", topology.ready(&channel, kind)).await;
+        if answer.is_ok() {
+            self.checkin(channel);
+        } else {
+            self.distrust(&connection, std::slice::from_ref(&answer)).await;
         }
+        answer
     }
 
     /// Whether the broker answers and takes messages.
@@ -131,11 +130,11 @@ impl Publisher {
         self.ready(JobKind::Score).await.map(drop)
     }
 
-    /// A channel for one user.
-    async fn checkout(&self) -> Result<(Topology, Channel)> {
+    async fn checkout(&self) -> Result<Loan> {
         let connector = &self.0.connector;
         let topology = Topology::new(&connector.options().namespace)?;
-        if connector.connection().await?.status().blocked() {
+        let connection = connector.connection().await?;
+        if connection.status().blocked() {
             // The client would hold everything back, and this batch until its timeout.
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -145,13 +144,13 @@ impl Publisher {
         }
         while let Some(channel) = self.pop() {
             if channel.status().connected() {
-                return Ok((topology, channel));
+                return Ok(Loan { connection, topology, channel });
             }
         }
         let channel = connector.channel(&topology).await?;
         let confirm = channel.confirm_select(ConfirmSelectOptions::default());
         within(connector.options().request_timeout, "ask for confirmations", confirm).await?;
-        Ok((topology, channel))
+        Ok(Loan { connection, topology, channel })
     }
 
     fn pop(&self) -> Option<Channel> {
@@ -164,14 +163,12 @@ impl Publisher {
 
     /// After a failure: the next batch gets a new channel, with exchanges and queues declared again; and a new connection,
     /// if this one does not answer.
-    async fn distrust<T>(&self, outcomes: &[Result<T>]) {
+    async fn distrust<T>(&self, connection: &Arc<Connection>, outcomes: &[Result<T>]) {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let unavailable = |outcome: &Result<T>| matches!(outcome, Err(error) if error.kind() == ErrorKind::Unavailable);
-        if outcomes.iter().any(unavailable)
-            && let Ok(connection) = self.0.connector.connection().await
-            && !connection.status().blocked()
-        {
-            self.0.connector.discard(&connection).await;
+        // A connection that is held back says so, and is kept for the day when it is not.
+        if outcomes.iter().any(unavailable) && !connection.status().blocked() {
+            self.0.connector.discard(connection).await;
         }
     }
 }

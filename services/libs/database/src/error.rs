@@ -88,6 +88,6 @@ pub(crate) trait During<T> {
 
 impl<T> During<T> for std::result::Result<T, sqlx::Error> {
     fn during(self, what: &str) -> Result<T> {
-        self.map_err(|error| Error { kind: kind_of(&error), message: format!("{what}: {error}"), source: Some(error) })
+        self.map_err(|error| Error { kind: kind_of(&error), message: format!("{what}: {error}") })
     }
 }

@@ -20,6 +20,8 @@ pub enum Purpose {
     Dropout = 4,
     /// Bootstrap resampling of metrics.
     Bootstrap = 5,
+    /// Synthetic photographs.
+    Synthesis = 6,
 }
 
 /// The generator for one (seed, purpose, epoch, index): a ChaCha8 stream keyed by exactly these four numbers.

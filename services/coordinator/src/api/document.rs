@@ -1,0 +1,26 @@
+//! What the OpenAPI document says apart from the routes.
+
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Perito",
+        description = "Trains a classifier of car damage and scores photographs with it in bulk.\n\n\
+            Errors are problem details (RFC 9457, `application/problem+json`). Every response carries the W3C \
+            `traceparent` of its request; a job's tasks belong to the trace of the request that submitted it.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    tags(
+        (name = "jobs", description = "Train, score, evaluate"),
+        (name = "images", description = "The catalogue of photographs"),
+        (name = "datasets", description = "Frozen, versioned, labelled selections"),
+        (name = "models", description = "The registry"),
+    ),
+)]
+struct Preamble;
+
+/// The document before any route is added.
+pub(super) fn preamble() -> utoipa::openapi::OpenApi {
+    Preamble::openapi()
+}

@@ -1,0 +1,334 @@
+//! Types of the domain as the OpenAPI document shows them: specifications and enumerations.
+//!
+//! Nothing reads into these types: a specification is parsed, completed and checked by [`perito_domain::spec`], which
+//! knows nothing of OpenAPI. The tests below hold the two together.
+
+#![expect(dead_code, reason = "only their schemas are used")]
+
+use utoipa::ToSchema;
+
+/// The kinds of job.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum JobKind {
+    Train,
+    Score,
+    Evaluate,
+}
+
+/// Where a job is.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum JobState {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+/// How badly a car is damaged.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Severity {
+    Minor,
+    Moderate,
+    Severe,
+}
+
+/// What a job is to do. Only the fields without a default are needed; unknown fields are refused by name.
+#[derive(ToSchema)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(crate) enum JobSpec {
+    /// Trains a model and registers the epoch with the best macro F1 on the validation split.
+    Train(Box<TrainSpec>),
+    /// Scores a selection of images.
+    Score(ScoreSpec),
+    /// Measures a model on a labelled dataset.
+    Evaluate(EvaluateSpec),
+}
+
+/// A training job. What is left out comes from the architecture's preset.
+#[derive(ToSchema)]
+pub(crate) struct TrainSpec {
+    /// The name under which the result is registered, as its next version.
+    #[schema(examples("severity"))]
+    model: String,
+    /// The dataset: `NAME` for the newest version, or `NAME@VERSION`.
+    #[schema(examples("demo@1"))]
+    dataset: String,
+    /// The network.
+    architecture: Architecture,
+    /// A registered model of the same architecture whose weights training starts from; random ones when absent.
+    weights: Option<String>,
+    /// Side of the square input in pixels.
+    #[schema(default = 224, minimum = 32, maximum = 1024)]
+    image_size: Option<u32>,
+    /// Probability that a feature before the head is dropped in training. Preset: 0.5 for cnn4, 0.6 for resnet18.
+    #[schema(minimum = 0, maximum = 0.95)]
+    dropout: Option<f64>,
+    /// The last stage that stays as it is: it and all before it. Preset: none for cnn4, layer3 for resnet18.
+    freeze: Option<Stage>,
+    /// Passes over the training split.
+    #[schema(default = 50, minimum = 1, maximum = 10000)]
+    epochs: Option<u32>,
+    /// Images in one optimiser step.
+    #[schema(default = 32, minimum = 2, maximum = 1024)]
+    batch_size: Option<u32>,
+    /// How gradients become steps. Preset: sgd (0.0005, momentum 0.9) for cnn4, adam (0.001) for resnet18.
+    optimizer: Option<Optimizer>,
+    /// How the learning rate changes from epoch to epoch. Preset: step (20, 0.1) for cnn4, constant for resnet18.
+    schedule: Option<Schedule>,
+    /// Random changes of training images.
+    augment: Option<Augment>,
+    /// Seed of everything random.
+    #[schema(default = 42)]
+    seed: Option<u64>,
+}
+
+/// The networks that can be trained.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Architecture {
+    Cnn4,
+    Resnet18,
+}
+
+/// A part of a network, in forward order.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stage {
+    Stem,
+    Layer1,
+    Layer2,
+    Layer3,
+    Layer4,
+}
+
+/// How gradients become steps, with the definitions and defaults of `torch.optim`.
+#[derive(ToSchema)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub(crate) enum Optimizer {
+    /// `torch.optim.SGD`.
+    Sgd {
+        learning_rate: f64,
+        #[schema(default = 0.0)]
+        momentum: Option<f64>,
+        #[schema(default = 0.0)]
+        weight_decay: Option<f64>,
+        #[schema(default = false)]
+        nesterov: Option<bool>,
+    },
+    /// `torch.optim.Adam`.
+    Adam {
+        learning_rate: f64,
+        betas: Option<[f64; 2]>,
+        #[schema(default = 1e-8)]
+        epsilon: Option<f64>,
+        #[schema(default = 0.0)]
+        weight_decay: Option<f64>,
+    },
+    /// `torch.optim.AdamW`.
+    Adamw {
+        learning_rate: f64,
+        betas: Option<[f64; 2]>,
+        #[schema(default = 1e-8)]
+        epsilon: Option<f64>,
+        #[schema(default = 0.01)]
+        weight_decay: Option<f64>,
+    },
+}
+
+/// How the learning rate changes from epoch to epoch.
+#[derive(ToSchema)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub(crate) enum Schedule {
+    /// It does not.
+    Constant {},
+    /// Multiplied by `gamma` every `epochs` epochs.
+    Step { epochs: u32, gamma: f64 },
+    /// Rises linearly over `warmup_epochs`, then falls along half a cosine to `minimum`.
+    Cosine { warmup_epochs: Option<u32>, minimum: Option<f64> },
+}
+
+/// Random changes of training images, with torchvision's sampling ranges.
+#[derive(ToSchema)]
+pub(crate) struct Augment {
+    #[schema(default = 0.5, minimum = 0, maximum = 1)]
+    horizontal_flip: Option<f64>,
+    #[schema(default = 15.0, minimum = 0, maximum = 180)]
+    rotation_degrees: Option<f64>,
+    #[schema(default = 0.2, minimum = 0, maximum = 1)]
+    brightness: Option<f64>,
+    #[schema(default = 0.2, minimum = 0, maximum = 1)]
+    contrast: Option<f64>,
+    #[schema(default = 0.0, minimum = 0, maximum = 1)]
+    saturation: Option<f64>,
+    perspective: Option<Perspective>,
+}
+
+/// Random perspective.
+#[derive(ToSchema)]
+pub(crate) struct Perspective {
+    #[schema(default = 0.2, minimum = 0, maximum = 1)]
+    distortion: Option<f64>,
+    #[schema(default = 0.5, minimum = 0, maximum = 1)]
+    probability: Option<f64>,
+}
+
+/// A bulk-scoring job.
+#[derive(ToSchema)]
+pub(crate) struct ScoreSpec {
+    /// The model: `NAME`, `NAME@VERSION` or `NAME@ALIAS`, resolved when the job is planned.
+    #[schema(examples("severity@production"))]
+    model: String,
+    /// Which images; frozen when the job is planned.
+    selection: Selection,
+    /// Images in one task.
+    #[schema(default = 500, minimum = 1, maximum = 10000)]
+    shard_size: Option<u32>,
+    /// The share of the images that may fail before the job is failed.
+    #[schema(default = 0.05, minimum = 0, maximum = 1)]
+    failure_budget: Option<f64>,
+}
+
+/// Which images a job scores.
+#[derive(ToSchema)]
+#[serde(tag = "by", rename_all = "lowercase")]
+pub(crate) enum Selection {
+    /// Every present image of the catalogue whose key starts with a prefix.
+    Prefix { bucket: String, prefix: Option<String> },
+    /// The images of a dataset, or of one split of it.
+    Dataset { dataset: String, split: Option<Split> },
+    /// Every present image without a label that this model version has not dealt with yet.
+    Backlog { bucket: Option<String>, prefix: Option<String> },
+}
+
+/// A part of a dataset.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Split {
+    /// What weights are fitted to.
+    Training,
+    /// What models are chosen and judged by.
+    Validation,
+}
+
+/// An evaluation job.
+#[derive(ToSchema)]
+pub(crate) struct EvaluateSpec {
+    /// The model: `NAME`, `NAME@VERSION` or `NAME@ALIAS`, resolved when the job is planned.
+    #[schema(examples("severity@3"))]
+    model: String,
+    /// The dataset: `NAME` for the newest version, or `NAME@VERSION`.
+    #[schema(examples("demo@1"))]
+    dataset: String,
+    /// The split to measure on; validation when absent.
+    split: Option<Split>,
+}
+
+/// How the bytes of an image become a model's input.
+#[derive(ToSchema)]
+#[schema(example = json!({"version": 1, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}))]
+pub(crate) struct Preprocessing {
+    /// The version of the contract.
+    version: u32,
+    /// Side of the square input, in pixels.
+    image_size: u32,
+    /// Mean that is subtracted, for red, green and blue in 0 to 1.
+    mean: [f32; 3],
+    /// Standard deviation that divides, likewise.
+    std: [f32; 3],
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use perito_domain::{lifecycle, spec};
+    use serde_json::{Value, json};
+    use utoipa::PartialSchema;
+
+    fn documented<T: PartialSchema>() -> Value {
+        serde_json::to_value(T::schema()).unwrap()
+    }
+
+    /// The property names of an object's schema, or of the variant of a tagged union whose tag has this value.
+    fn properties(schema: &Value, variant: Option<(&str, &str)>) -> BTreeSet<String> {
+        let object = match variant {
+            None => schema,
+            Some((tag, value)) => schema["oneOf"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|variant| variant["properties"][tag]["enum"][0] == value)
+                .unwrap_or_else(|| panic!("no {value} in {schema}")),
+        };
+        object["properties"].as_object().unwrap().keys().cloned().collect()
+    }
+
+    fn fields(value: &Value) -> BTreeSet<String> {
+        value.as_object().unwrap().keys().filter(|key| *key != "kind").cloned().collect()
+    }
+
+    fn completed(value: Value) -> Value {
+        serde_json::to_value(spec::JobSpec::parse(value).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_document_shows_every_field_of_a_training_job() {
+        for (optimizer, schedule) in [
+            (json!({"name": "sgd", "learning_rate": 0.1}), json!({"name": "step", "epochs": 2, "gamma": 0.5})),
+            (json!({"name": "adam", "learning_rate": 0.1}), json!({"name": "cosine"})),
+            (json!({"name": "adamw", "learning_rate": 0.1}), json!({"name": "constant"})),
+        ] {
+            let spec = completed(json!({
+                "kind": "train", "model": "m", "dataset": "d", "architecture": "cnn4",
+                "optimizer": optimizer, "schedule": schedule,
+            }));
+            assert_eq!(properties(&documented::<TrainSpec>(), None), fields(&spec));
+            assert_eq!(properties(&documented::<Augment>(), None), fields(&spec["augment"]));
+            assert_eq!(properties(&documented::<Perspective>(), None), fields(&spec["augment"]["perspective"]));
+            let (optimizer, schedule) = (&spec["optimizer"], &spec["schedule"]);
+            let variant = Some(("name", optimizer["name"].as_str().unwrap()));
+            assert_eq!(properties(&documented::<Optimizer>(), variant), fields(optimizer));
+            let variant = Some(("name", schedule["name"].as_str().unwrap()));
+            assert_eq!(properties(&documented::<Schedule>(), variant), fields(schedule));
+        }
+    }
+
+    #[test]
+    fn the_document_shows_every_field_of_a_scoring_job() {
+        for selection in [
+            json!({"by": "prefix", "bucket": "b", "prefix": "p"}),
+            json!({"by": "dataset", "dataset": "d", "split": "training"}),
+            json!({"by": "backlog", "bucket": "b", "prefix": "p"}),
+        ] {
+            let spec = completed(json!({"kind": "score", "model": "m", "selection": selection}));
+            assert_eq!(properties(&documented::<ScoreSpec>(), None), fields(&spec));
+            let variant = Some(("by", selection["by"].as_str().unwrap()));
+            assert_eq!(properties(&documented::<Selection>(), variant), fields(&spec["selection"]));
+        }
+    }
+
+    #[test]
+    fn the_document_shows_every_field_of_an_evaluation() {
+        let spec = completed(json!({"kind": "evaluate", "model": "m", "dataset": "d"}));
+        assert_eq!(properties(&documented::<EvaluateSpec>(), None), fields(&spec));
+    }
+
+    #[test]
+    fn the_document_shows_every_value_of_the_enumerations() {
+        fn agree<T: PartialSchema>(names: impl Iterator<Item = &'static str>) {
+            assert_eq!(documented::<T>()["enum"], json!(names.collect::<Vec<_>>()));
+        }
+        agree::<JobKind>(lifecycle::JobKind::ALL.iter().map(|kind| kind.as_str()));
+        agree::<JobState>(lifecycle::JobState::ALL.iter().map(|state| state.as_str()));
+        agree::<Severity>(perito_domain::Severity::ALL.iter().map(|severity| severity.as_str()));
+        agree::<Architecture>(spec::Architecture::ALL.iter().map(|architecture| architecture.as_str()));
+        agree::<Stage>(spec::Stage::ALL.iter().map(|stage| stage.as_str()));
+        agree::<Split>(spec::Split::ALL.iter().map(|split| split.as_str()));
+    }
+}

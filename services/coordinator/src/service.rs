@@ -1,0 +1,111 @@
+//! The coordinator as a process: connects, starts the loops, serves, and ends in good order.
+
+use std::future::IntoFuture;
+
+use anyhow::Context;
+use perito_broker::{ErrorKind, Publisher};
+use perito_database::Database;
+use perito_domain::retry::{Backoff, ErrorClass};
+use perito_runtime::{health::Health, lifecycle::Shutdown, telemetry};
+use tokio::{net::TcpListener, time::Instant};
+
+use crate::{
+    api::{self, App, Limits},
+    config::Config,
+    loops::{self, Loops, Wake},
+};
+
+/// Between attempts to reach Postgres at start.
+const STARTUP_BACKOFF: Backoff =
+    Backoff { base: std::time::Duration::from_millis(200), cap: std::time::Duration::from_secs(3) };
+
+/// Runs until a signal has been obeyed.
+///
+/// # Errors
+/// Postgres stays out of reach for the start-up timeout, its schema is not the one of this build, or the address is
+/// taken. RabbitMQ may come and go.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    tracing::info!(version = perito_runtime::version(), ?config, "coordinator starting");
+    let shutdown = Shutdown::on_signals(config.shutdown.grace).context("handle signals")?;
+    let metrics = telemetry::install_metrics()?;
+    let database = tokio::select! {
+        database = connect(&config) => database?,
+        () = shutdown.soft().cancelled() => return Ok(()),
+    };
+    if config.migrate {
+        let applied = database.migrate().await.context("apply migrations")?;
+        tracing::info!(migrations.applied = applied, "schema is up to date");
+    }
+    database.check_schema().await.context("check the schema")?;
+
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen on {} (choose another address with --listen)", config.listen))?;
+    let publisher = broker(&config).await?;
+    let wake = Wake::default();
+    loops::start(
+        &Loops { database: database.clone(), publisher: publisher.clone(), wake: wake.clone(), pace: config.loops },
+        &shutdown,
+    );
+    let limits = Limits::new(config.api.max_requests.into(), config.api.request_timeout);
+    let health = checks(Health::new(shutdown.soft().clone(), metrics), &database, &publisher);
+    let router = api::router(App { database, wake }, limits, health.router());
+    tracing::info!(listen = %listener.local_addr().unwrap_or(config.listen), "coordinator serving");
+
+    // Readiness turns false at the signal; the loops end; then no more connections are taken and requests end.
+    let drained = shutdown.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { drained.finished().await });
+    tokio::select! {
+        outcome = server.into_future() => outcome.context("serve")?,
+        () = shutdown.hard().cancelled() => tracing::warn!("what was in hand is dropped"),
+    }
+    tracing::info!("coordinator stopped");
+    Ok(())
+}
+
+/// Reaches Postgres, which may be starting too.
+async fn connect(config: &Config) -> anyhow::Result<Database> {
+    let deadline = Instant::now() + config.startup_timeout;
+    let options = config.database_options();
+    let mut failures = 0;
+    loop {
+        let error = match Database::connect(&options).await {
+            Ok(database) => return Ok(database),
+            Err(error) => error,
+        };
+        failures += 1;
+        let delay = STARTUP_BACKOFF.delay(failures, &mut rand::rng());
+        if error.class() == ErrorClass::Permanent || Instant::now() + delay > deadline {
+            return Err(error).context("connect to Postgres");
+        }
+        tracing::warn!(error.message = %error, retry.delay_ms = delay.as_millis() as u64, "Postgres is not there yet");
+        tokio::time::sleep(delay).await;
+    }
+}
+
+/// RabbitMQ may be away; but options that can never work are refused now.
+async fn broker(config: &Config) -> anyhow::Result<Publisher> {
+    let publisher = Publisher::new(config.broker_options());
+    match publisher.ping().await {
+        Err(error) if error.kind() == ErrorKind::Invalid => Err(error).context("use RabbitMQ"),
+        _ => Ok(publisher),
+    }
+}
+
+/// What has to work for this replica to be useful.
+fn checks(health: Health, database: &Database, publisher: &Publisher) -> Health {
+    let (reach, schema, publisher) = (database.clone(), database.clone(), publisher.clone());
+    health
+        .check("database", move || {
+            let database = reach.clone();
+            async move { database.ping().await }
+        })
+        .check("schema", move || {
+            let database = schema.clone();
+            async move { database.check_schema().await }
+        })
+        .check("broker", move || {
+            let publisher = publisher.clone();
+            async move { publisher.ping().await }
+        })
+}

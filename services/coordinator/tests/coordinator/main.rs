@@ -1,0 +1,10 @@
+//! The coordinator in this process, against a real Postgres and a real RabbitMQ.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod catalogue;
+mod harness;
+mod jobs;
+mod loops;
+mod process;
+mod protocol;

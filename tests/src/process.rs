@@ -1,0 +1,95 @@
+//! One binary that runs, with its log.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A running binary. It is killed when this is dropped.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+/// The path of one of the workspace's binaries.
+///
+/// # Panics
+/// When it has not been built.
+pub fn binary(name: &str) -> PathBuf {
+    // Tests are in target/PROFILE/deps, binaries one folder up.
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(path.exists(), "{} is not built: run `make test`, or `cargo build --workspace --bins`", path.display());
+    path
+}
+
+impl Process {
+    /// Starts a binary with exactly these Perito variables.
+    pub fn start(name: &str, arguments: &[&str], variables: &[(String, String)], log: PathBuf) -> Self {
+        let output = File::create(&log).unwrap();
+        let mut command = Command::new(binary(name));
+        for (variable, _) in std::env::vars().filter(|(variable, _)| variable.starts_with("PERITO_")) {
+            command.env_remove(variable);
+        }
+        let child = command
+            .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Another signal, by name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -s {name}");
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// When it does not come in time.
+    pub async fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < limit, "still running after {limit:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- {} ---", self.log.display());
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
