@@ -190,7 +190,7 @@ impl System {
         job
     }
 
-    /// Puts objects into the bucket and registers them without labels; their ids.
+    /// Puts objects into the bucket and registers them without labels; their ids, in ascending order.
     pub async fn register(&self, objects: &[(String, Vec<u8>)]) -> Vec<i64> {
         let mut images = Vec::with_capacity(objects.len());
         for (key, bytes) in objects {
@@ -199,7 +199,9 @@ impl System {
             images.push(json!({"bucket": self.bucket, "key": key, "etag": put.etag, "size_bytes": bytes.len(), "claim_id": claim}));
         }
         let answer = self.post("/v1/images", json!({ "images": images })).await;
-        answer["ids"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect()
+        let mut ids: Vec<i64> = answer["ids"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// The connections to the system's database, for what a test looks at.

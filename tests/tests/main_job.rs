@@ -32,7 +32,7 @@ async fn dataset(system: &System, name: &str) -> Value {
 fn train_spec(model: &str) -> Value {
     json!({
         "kind": "train", "model": model, "dataset": "small", "architecture": "cnn4", "image_size": 32, "epochs": 3, "batch_size": 8,
-        "optimizer": {"name": "sgd", "learning_rate": 0.02, "momentum": 0.9}, "schedule": {"name": "constant"}, "dropout": 0.0,
+        "optimizer": {"name": "sgd", "learning_rate": 0.003, "momentum": 0.9}, "schedule": {"name": "constant"}, "dropout": 0.0,
         "augment": {"rotation_degrees": 0.0, "perspective": {"probability": 0.0}},
     })
 }

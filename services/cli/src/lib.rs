@@ -1,1 +1,36 @@
-//! perito-cli
+//! `perito`, the operator's tool: fills the catalogue, submits and follows jobs, and keeps the model registry. It talks to the
+//! coordinator's HTTP API, to S3 for photographs and weights, and to Postgres for migrations only.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`arguments`] | the command line |
+//! | [`commands`] | one file for each command: its options and what it does |
+//! | [`api`] | the coordinator's API: client and wire types |
+//! | [`watch`] | following a job to its end |
+//! | [`specification`] | options to a job's specification |
+//! | [`folders`] | class folders and claims folders on disk, and the same layout in S3 |
+//! | [`store`] | uploads and listings |
+//! | [`registration`] | batches of images for the catalogue |
+//! | [`weights`] | checking a weight file without libtorch |
+//! | [`synthetic`] | drawn cars |
+//! | [`report`] | what people read: tables of jobs, models, datasets and metrics |
+//! | [`output`] | standard output: tables or JSON, never both |
+//! | [`progress`] | standard error: bars on a terminal, a line now and then elsewhere |
+//! | [`exit`] | exit codes |
+//!
+//! To add a command: its file in [`commands`] with a clap struct and a `run`, and a variant of [`arguments::Command`].
+
+pub mod api;
+pub mod arguments;
+pub mod commands;
+pub mod exit;
+pub mod folders;
+pub mod output;
+pub mod progress;
+pub mod registration;
+pub mod report;
+pub mod specification;
+pub mod store;
+pub mod synthetic;
+pub mod watch;
+pub mod weights;

@@ -27,9 +27,7 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<Ending, TaskEr
     let measured = measure(&set, |batch| {
         let engine = Arc::clone(&engine);
         async move {
-            let forward = move || {
-                engine.lock().unwrap_or_else(PoisonError::into_inner).probabilities(&batch.views())
-            };
+            let forward = move || engine.lock().unwrap_or_else(PoisonError::into_inner).probabilities(&batch.views());
             Ok(context.device.run("evaluation", forward).await??)
         }
     })

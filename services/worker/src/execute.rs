@@ -92,7 +92,9 @@ async fn work(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, Task
 ///
 /// # Errors
 /// The last error, when it is permanent or the retries are used up.
-pub async fn commit<T, F: Future<Output = Result<T, DatabaseError>>>(attempt: impl FnMut() -> F) -> Result<T, DatabaseError> {
+pub async fn commit<T, F: Future<Output = Result<T, DatabaseError>>>(
+    attempt: impl FnMut() -> F,
+) -> Result<T, DatabaseError> {
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(5))

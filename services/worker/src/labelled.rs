@@ -140,7 +140,8 @@ impl LabelledSet {
         let (reply, made) = oneshot::channel();
         self.source.threads().spawn(move || {
             use rayon::prelude::*;
-            let images = positions.par_iter().zip(&pixels).map(|(&position, pixels)| transform(position, pixels)).collect();
+            let images =
+                positions.par_iter().zip(&pixels).map(|(&position, pixels)| transform(position, pixels)).collect();
             let _ = reply.send(images);
         });
         let images = made.await.map_err(|_| TaskError::Panic("augmenting a batch"))?;

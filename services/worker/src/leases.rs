@@ -97,8 +97,7 @@ impl Leases {
         let sent_at = Instant::now();
         let leases: Vec<&Lease> = tasks.iter().map(|task| &task.lease).collect();
         // A renewal that takes longer than the pause between two is as good as none.
-        let answer =
-            tokio::time::timeout(self.duration / 3, self.database.heartbeat(&leases, self.duration)).await;
+        let answer = tokio::time::timeout(self.duration / 3, self.database.heartbeat(&leases, self.duration)).await;
         let renewed = match answer {
             Ok(Ok(renewed)) => Some(renewed),
             Ok(Err(error)) => {
@@ -106,7 +105,11 @@ impl Leases {
                 None
             }
             Err(_) => {
-                tracing::warn!(leases = leases.len(), timeout.seconds = self.duration.as_secs_f64() / 3.0, "heartbeat timed out");
+                tracing::warn!(
+                    leases = leases.len(),
+                    timeout.seconds = self.duration.as_secs_f64() / 3.0,
+                    "heartbeat timed out"
+                );
                 None
             }
         };

@@ -12,11 +12,7 @@ use std::sync::{Arc, PoisonError};
 use futures::{StreamExt, TryStreamExt};
 use perito_database::{ClaimedTask, Prediction, ScoreResult};
 
-use crate::{
-    artifacts::SharedEngine,
-    error::TaskError,
-    service::Context,
-};
+use crate::{artifacts::SharedEngine, error::TaskError, service::Context};
 use perito_vision::Pixels;
 
 /// Batches that are on their way to the device or on it: one runs while the next one waits.
@@ -32,11 +28,8 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<ScoreResult, T
         .as_ref()
         .ok_or_else(|| TaskError::Permanent("the scoring task was planned without a model".to_owned()))?;
     let engine = context.artifacts.engine(model).await?;
-    let loaded = context.images.load(
-        task.images.clone(),
-        model.preprocessing.clone(),
-        context.batch_size * BATCHES_IN_FLIGHT,
-    );
+    let loaded =
+        context.images.load(task.images.clone(), model.preprocessing.clone(), context.batch_size * BATCHES_IN_FLIGHT);
     let mut result = ScoreResult::default();
     let mut scored = std::pin::pin!(
         loaded

@@ -61,13 +61,12 @@ impl Context {
     ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let device = args.device.resolve().context("choose the device")?;
-        let device = DeviceThread::start(device, args.compute_threads.unwrap_or(cores)).context("start the device thread")?;
-        let limits =
-            Limits { max_bytes: args.max_image_mib << 20, max_pixels: args.max_image_megapixels * 1_000_000 };
+        let device =
+            DeviceThread::start(device, args.compute_threads.unwrap_or(cores)).context("start the device thread")?;
+        let limits = Limits { max_bytes: args.max_image_mib << 20, max_pixels: args.max_image_megapixels * 1_000_000 };
         let decode_threads = args.decode_threads.unwrap_or(cores);
-        let images =
-            ImageSource::new(objects.clone(), args.fetch_concurrency.into(), decode_threads, limits)
-                .context("start the decoding threads")?;
+        let images = ImageSource::new(objects.clone(), args.fetch_concurrency.into(), decode_threads, limits)
+            .context("start the decoding threads")?;
         Ok(Self {
             artifacts: Artifacts::new(objects.clone(), device.clone()),
             leases: Leases::new(database.clone(), args.lease),

@@ -26,7 +26,8 @@ pub(super) async fn record(request: Request, next: Next) -> Response {
         let mut response = next.run(request).await;
         let status = response.status().as_u16();
         let elapsed = started.elapsed();
-        if let Ok(context) = HeaderValue::try_from(trace::current_traceparent()) {
+        let context = trace::current_traceparent();
+        if let Some(context) = HeaderValue::try_from(context).ok().filter(|context| !context.is_empty()) {
             response.headers_mut().insert(TRACEPARENT, context);
         }
         let labels = [("method", method.to_string()), ("route", route), ("status", status.to_string())];

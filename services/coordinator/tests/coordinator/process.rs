@@ -63,6 +63,11 @@ async fn starts_without_a_broker_says_so_and_ends_when_told() {
     let failed: Vec<_> = body["failed"].as_object().unwrap().keys().collect();
     assert_eq!(failed, ["broker"], "{body}");
     assert_eq!(get(&format!("{base}/v1/jobs")).await.0, StatusCode::OK, "the API works all the same");
+    // Statements of the loops and of the requests run on the same threads all the while.
+    for _ in 0..100 {
+        let response = reqwest::get(format!("{base}/v1/jobs")).await.unwrap();
+        assert_eq!(response.headers()["traceparent"].len(), 55, "every request has a trace: {response:?}");
+    }
     let (status, metrics) = get(&format!("{base}/metrics")).await;
     assert_eq!(status, StatusCode::OK);
     for name in ["perito_loop_seconds", "perito_loop_errors_total", "perito_tasks", "perito_http_request_seconds"] {

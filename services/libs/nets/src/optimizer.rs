@@ -74,7 +74,14 @@ impl Optimizer {
         if nesterov { Ok(buffer.f_mul_scalar(momentum)?.f_add(&gradient)?) } else { Ok(buffer.shallow_clone()) }
     }
 
-    fn adam(&mut self, name: &str, gradient: &Tensor, betas: [f64; 2], epsilon: f64, learning_rate: f64) -> Result<Tensor> {
+    fn adam(
+        &mut self,
+        name: &str,
+        gradient: &Tensor,
+        betas: [f64; 2],
+        epsilon: f64,
+        learning_rate: f64,
+    ) -> Result<Tensor> {
         let mut moment = |part: &str| -> Result<Tensor> {
             Ok(match self.state.get(&format!("{name}.{part}")) {
                 Some(moment) => moment.shallow_clone(),

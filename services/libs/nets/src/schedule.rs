@@ -11,7 +11,9 @@ pub fn learning_rate(spec: &TrainSpec, epoch: u32) -> f64 {
     match spec.schedule {
         Schedule::Constant {} => full,
         Schedule::Step { epochs, gamma } => full * gamma.powi((epoch / epochs).cast_signed()),
-        Schedule::Cosine { warmup_epochs, .. } if epoch < warmup_epochs => full * f64::from(epoch + 1) / f64::from(warmup_epochs),
+        Schedule::Cosine { warmup_epochs, .. } if epoch < warmup_epochs => {
+            full * f64::from(epoch + 1) / f64::from(warmup_epochs)
+        }
         Schedule::Cosine { warmup_epochs, minimum } => {
             let progress = f64::from(epoch - warmup_epochs) / f64::from((spec.epochs - warmup_epochs).max(1));
             minimum + (full - minimum) * (1.0 + (std::f64::consts::PI * progress).cos()) / 2.0

@@ -53,9 +53,13 @@ impl Trainer {
     ///
     /// # Errors
     /// Names the tensor that is missing or does not fit.
-    pub fn new(spec: &TrainSpec, preprocessing: &Preprocessing, initial: Option<&[u8]>, device: Device) -> Result<Self> {
-        let topology =
-            Topology { architecture: spec.architecture, image_size: spec.image_size, dropout: spec.dropout };
+    pub fn new(
+        spec: &TrainSpec,
+        preprocessing: &Preprocessing,
+        initial: Option<&[u8]>,
+        device: Device,
+    ) -> Result<Self> {
+        let topology = Topology { architecture: spec.architecture, image_size: spec.image_size, dropout: spec.dropout };
         let fresh = weights::initial(&topology, spec.seed, device)?;
         let tensors = match initial {
             Some(bytes) => weights::read_backbone(&topology, bytes, fresh, device)?,
@@ -78,7 +82,8 @@ impl Trainer {
         for parameter in weights::table(&self.network.topology) {
             let Some(tensor) = tensors.remove(&parameter.name) else { continue };
             let tensor = if parameter.shape.len() == 4 { channels_last(&tensor)? } else { tensor };
-            let trained = parameter.role.is_trained() && parameter.stage.is_none_or(|stage| self.frozen.is_none_or(|frozen| stage > frozen));
+            let trained = parameter.role.is_trained()
+                && parameter.stage.is_none_or(|stage| self.frozen.is_none_or(|frozen| stage > frozen));
             self.network.tensors.insert(parameter.name, tensor.f_set_requires_grad(trained)?);
         }
         Ok(())
@@ -148,7 +153,8 @@ impl Trainer {
     /// # Errors
     /// libtorch's errors.
     pub fn checkpoint(&mut self) -> Result<Vec<u8>> {
-        let network = self.network.tensors.iter().map(|(name, tensor)| (format!("network.{name}"), tensor.shallow_clone()));
+        let network =
+            self.network.tensors.iter().map(|(name, tensor)| (format!("network.{name}"), tensor.shallow_clone()));
         let optimizer = self.optimizer.state()?.into_iter().map(|(name, tensor)| (format!("optimizer.{name}"), tensor));
         let all: Tensors = network.chain(optimizer).collect();
         weights::write(&all)

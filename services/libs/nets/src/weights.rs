@@ -30,7 +30,10 @@ pub(crate) fn table(topology: &Topology) -> Vec<Parameter> {
 /// Names the tensor that is missing or has another shape or type.
 pub(crate) fn read(topology: &Topology, bytes: &[u8], device: Device) -> Result<Tensors> {
     let file = parse(bytes)?;
-    table(topology).into_iter().map(|parameter| Ok((parameter.name.clone(), read_one(&file, &parameter, device)?))).collect()
+    table(topology)
+        .into_iter()
+        .map(|parameter| Ok((parameter.name.clone(), read_one(&file, &parameter, device)?)))
+        .collect()
 }
 
 /// Like [`read`], but takes the head from `fresh` when the file's has another number of classes (ImageNet's thousand).
@@ -71,7 +74,8 @@ pub(crate) fn tensor(data: &[u8], shape: &[usize], device: Device) -> Result<Ten
 
 /// Writes tensors as a safetensors file.
 pub(crate) fn write<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Result<Vec<u8>> {
-    let views = tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::copy(tensor)?))).collect::<Result<Vec<_>>>()?;
+    let views =
+        tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::copy(tensor)?))).collect::<Result<Vec<_>>>()?;
     safetensors::serialize(views, None).map_err(|error| NetError::Weights(format!("write safetensors: {error}")))
 }
 

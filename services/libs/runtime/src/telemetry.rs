@@ -9,7 +9,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::filter_fn,
+    filter::dynamic_filter_fn,
     fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format, format::Writer},
     layer::SubscriberExt,
     registry::LookupSpan,
@@ -49,7 +49,14 @@ where
     // Without an exporter: it numbers traces and spans, so that they can be followed through the logs. It sees the project's own
     // spans whatever the log filter says, for a quiet process must pass traces on too.
     let tracer = SdkTracerProvider::builder().build().tracer(service);
-    let spans = filter_fn(|span| span.is_span() && *span.level() <= Level::INFO && span.target().starts_with("perito"));
+    //
+    // The filter is dynamic so that it is asked for every span. When all filters are static, a span is not asked about, and what a
+    // thread was told about the last thing it only asked about (sqlx asks before each statement) is taken for the span's answer:
+    // https://github.com/tokio-rs/tracing/issues/2519. Spans would go missing at random.
+    let spans = dynamic_filter_fn(|span, _| {
+        span.is_span() && *span.level() <= Level::INFO && span.target().starts_with("perito")
+    })
+    .with_max_level_hint(Level::INFO);
     Ok(tracing_subscriber::registry()
         .with(tracing_opentelemetry::layer().with_tracer(tracer).with_filter(spans))
         .with(lines.with_filter(filter)))

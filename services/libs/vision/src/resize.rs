@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer, images::Image, PixelType};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image};
 use image::RgbImage;
 
 use crate::{decode::DecodeError, pixels::Pixels};
@@ -19,8 +19,9 @@ thread_local! {
 /// A picture without pixels.
 pub fn resize(picture: &RgbImage, side: u32) -> Result<Pixels, DecodeError> {
     let broken = |error: String| DecodeError::Corrupt(format!("resize: {error}"));
-    let source = fast_image_resize::images::ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)
-        .map_err(|error| broken(error.to_string()))?;
+    let source =
+        fast_image_resize::images::ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3)
+            .map_err(|error| broken(error.to_string()))?;
     let mut target = Image::new(side, side, PixelType::U8x3);
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     RESIZER

@@ -102,7 +102,8 @@ mod tests {
     use super::*;
 
     fn gradient() -> Pixels {
-        let bytes = (0..32_u32).flat_map(|y| (0..32_u32).flat_map(move |x| [(x * 8) as u8, (y * 8) as u8, 99])).collect();
+        let bytes =
+            (0..32_u32).flat_map(|y| (0..32_u32).flat_map(move |x| [(x * 8) as u8, (y * 8) as u8, 99])).collect();
         Pixels::new(32, bytes).unwrap()
     }
 

@@ -25,9 +25,10 @@ pub(super) async fn run(
     let started = Instant::now();
     let learning_rate = perito_nets::learning_rate(spec, epoch - 1);
     let (seed, augment) = (spec.seed, spec.augment.clone());
-    let mut batches = training.batches(order(spec, epoch, training.len()), spec.batch_size as usize, move |index, pixels| {
-        perito_vision::augment(pixels, &augment, &mut rng(seed, Purpose::Augment, epoch.into(), index as u64))
-    });
+    let mut batches =
+        training.batches(order(spec, epoch, training.len()), spec.batch_size as usize, move |index, pixels| {
+            perito_vision::augment(pixels, &augment, &mut rng(seed, Purpose::Augment, epoch.into(), index as u64))
+        });
     let (mut loss, mut correct, mut seen, mut step) = (0.0, 0, 0, 0);
     while let Some(batch) = batches.recv().await {
         if context.shutdown.soft().is_cancelled() {

@@ -72,7 +72,8 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
         );
         commit(|| context.database.commit_epoch(&task.lease, &row)).await?;
         if is_better(&outcome.measured.metrics, best.as_ref()) {
-            let weights = epoch::on_device(context, "saving weights", &mut trainer, |trainer| trainer.weights()).await?;
+            let weights =
+                epoch::on_device(context, "saving weights", &mut trainer, |trainer| trainer.weights()).await?;
             best = Some(Best { epoch, measured: outcome.measured, weights });
         }
     }

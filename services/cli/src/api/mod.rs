@@ -1,0 +1,308 @@
+//! The coordinator's HTTP API. Every request has a timeout; what can be repeated is, a few times, with jitter.
+
+mod error;
+pub mod types;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use backon::{ExponentialBuilder, Retryable as _};
+use perito_domain::{
+    lifecycle::{JobKind, JobState},
+    names::{DatasetRef, ModelRef, Name},
+};
+use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use url::Url;
+use uuid::Uuid;
+
+pub use error::ApiError;
+use types::{
+    Dataset, DatasetList, Draft, EpochList, Evaluation, Frozen, ImportModel, Item, Job, JobPage, Model, ModelList,
+    NewImage, Registered,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Above the coordinator's own limit for a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_RETRIES: usize = 3;
+
+/// A client of the coordinator.
+#[derive(Debug, Clone)]
+pub struct Api {
+    http: reqwest::Client,
+    base: Url,
+}
+
+/// An answer: what it means and, for `--json`, its text as it came.
+#[derive(Debug, Clone)]
+pub struct Answer<T> {
+    /// What it means.
+    pub value: T,
+    /// The JSON as the API wrote it.
+    pub text: String,
+    /// Whether the request made something (status 201).
+    pub created: bool,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct JobQuery {
+    /// Only jobs in this state.
+    pub state: Option<JobState>,
+    /// Only jobs of this kind.
+    pub kind: Option<JobKind>,
+    /// The length of the page.
+    pub limit: Option<u16>,
+    /// Where the page starts.
+    pub cursor: Option<Uuid>,
+}
+
+/// Whether doing something twice is as good as doing it once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It is: repeat it whenever the answer is lost.
+    Safe,
+    /// It is not: repeat it only when it certainly was not done.
+    Unsafe,
+}
+
+struct Request {
+    method: Method,
+    url: Url,
+    body: Option<Value>,
+    idempotency_key: Option<String>,
+    repeat: Repeat,
+}
+
+type Result<T> = std::result::Result<Answer<T>, ApiError>;
+
+impl Api {
+    /// A client of the coordinator at this URL. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the TLS implementation cannot be set up.
+    pub fn new(base: Url) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .user_agent(format!("perito/{}", perito_runtime::version()))
+            .build()
+            .context("set up the HTTP client")?;
+        Ok(Self { http, base })
+    }
+
+    /// Submits a job. The key makes it safe to send again.
+    ///
+    /// # Errors
+    /// [`ApiError`], `Refused` when the key was used for another specification.
+    pub async fn submit(&self, spec: &Value, priority: Option<u8>, key: &str) -> Result<Job> {
+        let mut body = json!({ "spec": spec });
+        if let Some(priority) = priority {
+            body["priority"] = priority.into();
+        }
+        let mut request = self.request(Method::POST, &["jobs"], Repeat::Safe).with(body);
+        request.idempotency_key = Some(key.to_owned());
+        self.send(request).await
+    }
+
+    /// One page of jobs, the newest first.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn jobs(&self, query: &JobQuery) -> Result<JobPage> {
+        let mut request = self.request(Method::GET, &["jobs"], Repeat::Safe);
+        {
+            let mut pairs = request.url.query_pairs_mut();
+            let text = |value: Option<String>, name| value.map(|value| (name, value));
+            pairs.extend_pairs(
+                [
+                    text(query.state.map(|state| state.to_string()), "state"),
+                    text(query.kind.map(|kind| kind.to_string()), "kind"),
+                    text(query.limit.map(|limit| limit.to_string()), "limit"),
+                    text(query.cursor.map(|cursor| cursor.to_string()), "cursor"),
+                ]
+                .into_iter()
+                .flatten(),
+            );
+        }
+        self.send(request).await
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// [`ApiError`], `NotFound` when there is none.
+    pub async fn job(&self, id: Uuid) -> Result<Job> {
+        self.send(self.request(Method::GET, &["jobs", &id.to_string()], Repeat::Safe)).await
+    }
+
+    /// The epochs that a training job has finished.
+    ///
+    /// # Errors
+    /// [`ApiError`], `NotFound` when there is no such job.
+    pub async fn epochs(&self, id: Uuid) -> Result<EpochList> {
+        self.send(self.request(Method::GET, &["jobs", &id.to_string(), "epochs"], Repeat::Safe)).await
+    }
+
+    /// What a training or evaluation job has measured.
+    ///
+    /// # Errors
+    /// [`ApiError`], `NotFound` when it has measured nothing.
+    pub async fn evaluation(&self, id: Uuid) -> Result<Evaluation> {
+        self.send(self.request(Method::GET, &["jobs", &id.to_string(), "evaluation"], Repeat::Safe)).await
+    }
+
+    /// Cancels a job.
+    ///
+    /// # Errors
+    /// [`ApiError`], `Refused` when it has ended.
+    pub async fn cancel(&self, id: Uuid) -> Result<Job> {
+        self.send(self.request(Method::POST, &["jobs", &id.to_string(), "cancel"], Repeat::Unsafe)).await
+    }
+
+    /// Registers a batch of images, at most [`crate::registration::BATCH`].
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn register(&self, images: &[NewImage]) -> Result<Registered> {
+        self.send(self.request(Method::POST, &["images"], Repeat::Safe).with(json!({ "images": images }))).await
+    }
+
+    /// Begins the next version of a dataset.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn create_dataset(&self, name: &Name) -> Result<Draft> {
+        // A draft that nobody fills is removed by the coordinator after a day.
+        self.send(self.request(Method::POST, &["datasets"], Repeat::Safe).with(json!({ "name": name }))).await
+    }
+
+    /// Adds a batch of labelled images to a draft.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn add_items(&self, draft: i64, items: &[Item]) -> Result<Value> {
+        let path = ["datasets", &draft.to_string(), "items"];
+        self.send(self.request(Method::POST, &path, Repeat::Safe).with(json!({ "items": items }))).await
+    }
+
+    /// Freezes a draft.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn freeze(&self, draft: i64) -> Result<Frozen> {
+        self.send(self.request(Method::POST, &["datasets", &draft.to_string(), "freeze"], Repeat::Unsafe)).await
+    }
+
+    /// Every frozen version of every dataset.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn datasets(&self) -> Result<DatasetList> {
+        self.send(self.request(Method::GET, &["datasets"], Repeat::Safe)).await
+    }
+
+    /// A frozen version of a dataset.
+    ///
+    /// # Errors
+    /// [`ApiError`], `NotFound` when there is none.
+    pub async fn dataset(&self, reference: &DatasetRef) -> Result<Dataset> {
+        self.send(self.request(Method::GET, &["datasets", &reference.to_string()], Repeat::Safe)).await
+    }
+
+    /// Registers a model whose weights are in the store.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn import_model(&self, model: &ImportModel) -> Result<Model> {
+        self.send(self.request(Method::POST, &["models"], Repeat::Unsafe).with(json!(model))).await
+    }
+
+    /// The versions of all models, or of one.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn models(&self, name: Option<&Name>) -> Result<ModelList> {
+        let mut request = self.request(Method::GET, &["models"], Repeat::Safe);
+        if let Some(name) = name {
+            request.url.query_pairs_mut().append_pair("name", name.as_str());
+        }
+        self.send(request).await
+    }
+
+    /// One version of a model.
+    ///
+    /// # Errors
+    /// [`ApiError`], `NotFound` when there is none.
+    pub async fn model(&self, reference: &ModelRef) -> Result<Model> {
+        self.send(self.request(Method::GET, &["models", &reference.to_string()], Repeat::Safe)).await
+    }
+
+    /// Points an alias to a version.
+    ///
+    /// # Errors
+    /// [`ApiError`], `NotFound` when there is no such version.
+    pub async fn promote(&self, name: &str, version: i32, alias: &Name) -> Result<Model> {
+        let path = ["models", name, "aliases", alias.as_str()];
+        self.send(self.request(Method::PUT, &path, Repeat::Safe).with(json!({ "version": version }))).await
+    }
+
+    fn request(&self, method: Method, path: &[&str], repeat: Repeat) -> Request {
+        let mut url = self.base.clone();
+        // Only a URL without a host has no segments; the command line refuses those.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        Request { method, url, body: None, idempotency_key: None, repeat }
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
+        let attempt = || self.attempt(&request);
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(2))
+            .with_max_times(MAX_RETRIES)
+            .with_jitter();
+        attempt
+            .retry(backoff)
+            .when(|error: &ApiError| error.may_be_repeated(request.repeat == Repeat::Safe))
+            .notify(|error, wait| {
+                tracing::info!(error.message = %error, wait.seconds = wait.as_secs_f64(), "trying again");
+            })
+            .await
+    }
+
+    async fn attempt<T: DeserializeOwned>(&self, request: &Request) -> Result<T> {
+        let mut builder = self.http.request(request.method.clone(), request.url.clone());
+        let traceparent = perito_runtime::trace::current_traceparent();
+        if !traceparent.is_empty() {
+            builder = builder.header("traceparent", traceparent);
+        }
+        if let Some(key) = &request.idempotency_key {
+            builder = builder.header("Idempotency-Key", key);
+        }
+        if let Some(body) = &request.body {
+            builder = builder.json(body);
+        }
+        let response = builder.send().await.map_err(|error| ApiError::unreachable(&self.base, &error))?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| ApiError::unreachable(&self.base, &error))?;
+        if !status.is_success() {
+            return Err(ApiError::refused(&self.base, status, &text));
+        }
+        let value = serde_json::from_str(&text).map_err(|error| ApiError::Unexpected {
+            url: request.url.to_string(),
+            detail: format!("status {status}, but not the JSON that was expected: {error}"),
+        })?;
+        Ok(Answer { value, text, created: status == StatusCode::CREATED })
+    }
+}
+
+impl Request {
+    fn with(mut self, body: Value) -> Self {
+        self.body = Some(body);
+        self
+    }
+}

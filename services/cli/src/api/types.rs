@@ -1,0 +1,316 @@
+//! The API's JSON, as far as this program reads or writes it. Fields that a newer coordinator adds are ignored.
+
+use chrono::{DateTime, Utc};
+use perito_domain::{
+    Severity,
+    lifecycle::{JobKind, JobState},
+    names::Name,
+    preprocessing::Preprocessing,
+    spec::{Architecture, Split},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A job, as it was when asked.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: Uuid,
+    /// What it does.
+    pub kind: JobKind,
+    /// Where it is.
+    pub state: JobState,
+    /// Its specification, completed.
+    pub spec: Value,
+    /// 0 to 9.
+    pub priority: i16,
+    /// The model version that it scores with, measures or has made.
+    pub model: Option<String>,
+    /// The dataset version that it uses.
+    pub dataset: Option<String>,
+    /// How far it is with its images.
+    pub images: ImageCounts,
+    /// How far it is with its tasks.
+    pub tasks: TaskCounts,
+    /// How many epochs a training job has finished.
+    pub epochs_done: u64,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+    /// When it was submitted.
+    pub created_at: DateTime<Utc>,
+    /// When its tasks were frozen.
+    pub planned_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// A job's images.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub struct ImageCounts {
+    /// How many were selected, once the job is planned.
+    pub total: Option<u64>,
+    /// How many have a score.
+    pub scored: u64,
+    /// How many could not be scored.
+    pub failed: u64,
+}
+
+/// A job's tasks, by state.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[expect(missing_docs, reason = "named after the states")]
+pub struct TaskCounts {
+    pub total: u64,
+    pub runnable: u64,
+    pub dispatched: u64,
+    pub running: u64,
+    pub succeeded: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+}
+
+/// One page of jobs.
+#[derive(Debug, Clone, Deserialize)]
+pub struct JobPage {
+    /// The newest first.
+    pub jobs: Vec<Job>,
+    /// Where the next page starts.
+    pub next_cursor: Option<Uuid>,
+}
+
+/// The epochs of a training job.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EpochList {
+    /// The first one first.
+    pub epochs: Vec<Epoch>,
+}
+
+/// One epoch.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Mean cross-entropy over the training split.
+    pub training_loss: f64,
+    /// Share of training images that were right.
+    pub training_accuracy: f64,
+    /// Mean cross-entropy over the validation split.
+    pub validation_loss: f64,
+    /// Share of validation images that were right.
+    pub validation_accuracy: f64,
+    /// Mean over classes of F1 on the validation split.
+    pub validation_macro_f1: f64,
+    /// The learning rate of the epoch.
+    pub learning_rate: f64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// Training images per second.
+    pub images_per_second: f64,
+}
+
+/// How well a model did on a labelled split.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Evaluation {
+    /// How many images were evaluated.
+    pub images: u64,
+    /// Share of images that were right.
+    pub accuracy: f64,
+    /// Each class's figures.
+    pub classes: Vec<ClassMetrics>,
+    /// Mean over classes, each class alike.
+    pub macro_average: Average,
+    /// Mean over classes, weighted by support.
+    pub weighted_average: Average,
+    /// The counts that all of these follow from.
+    pub confusion: Confusion,
+}
+
+/// One class's figures.
+#[derive(Debug, Clone, Deserialize)]
+#[expect(missing_docs, reason = "the usual names")]
+pub struct ClassMetrics {
+    pub severity: Severity,
+    pub precision: f64,
+    pub recall: f64,
+    pub f1: f64,
+    pub support: u64,
+}
+
+/// A mean over classes.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[expect(missing_docs, reason = "the usual names")]
+pub struct Average {
+    pub precision: f64,
+    pub recall: f64,
+    pub f1: f64,
+}
+
+/// Counts of images by actual class (row) and predicted class (column).
+#[derive(Debug, Clone, Deserialize)]
+pub struct Confusion {
+    /// `counts[actual][predicted]`
+    pub counts: Vec<Vec<u64>>,
+}
+
+/// One version of one photograph, to be registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewImage {
+    /// The bucket that holds it.
+    pub bucket: String,
+    /// Its key.
+    pub key: String,
+    /// The object's ETag, without quotes.
+    pub etag: String,
+    /// The object's length.
+    pub size_bytes: u64,
+    /// The claim it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim_id: Option<String>,
+    /// What a person says it shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<Severity>,
+}
+
+/// What became of a batch of photographs.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Registered {
+    /// How many were not known before.
+    pub new: u64,
+    /// How many were.
+    pub known: u64,
+    /// How many older versions of objects were superseded.
+    pub superseded: u64,
+    /// The catalogue's numbers, in the order of the request.
+    pub ids: Vec<i64>,
+}
+
+/// A dataset version that is being filled.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Draft {
+    /// The number by which it is filled and frozen.
+    pub id: i64,
+}
+
+/// One labelled image of a draft.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    /// The image's number in the catalogue.
+    pub image_id: i64,
+    /// What it is for.
+    pub split: Split,
+    /// What it shows.
+    pub label: Severity,
+}
+
+/// A frozen version of a dataset.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Dataset {
+    /// `demo@2`
+    pub reference: String,
+    /// What has the same digest is the same dataset.
+    pub digest: String,
+    /// How many images it has.
+    pub images: u64,
+    /// How many of each kind.
+    pub counts: Vec<Count>,
+    /// When it was frozen.
+    pub frozen_at: DateTime<Utc>,
+}
+
+/// How many images of a dataset have one split and label.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Count {
+    /// What they are for.
+    pub split: Split,
+    /// What they show.
+    pub label: Severity,
+    /// How many they are.
+    pub images: u64,
+}
+
+/// What became of a draft.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Frozen {
+    /// The version.
+    #[serde(flatten)]
+    pub dataset: Dataset,
+    /// Whether an older version has the same content and is this one.
+    pub existing: bool,
+}
+
+/// The frozen versions of datasets.
+#[derive(Debug, Clone, Deserialize)]
+pub struct DatasetList {
+    /// The newest first.
+    pub datasets: Vec<Dataset>,
+}
+
+/// A model to be registered.
+#[derive(Debug, Clone, Serialize)]
+pub struct ImportModel {
+    /// Its name.
+    pub name: Name,
+    /// The network.
+    pub architecture: Architecture,
+    /// The classes by index; none for weights whose head is another.
+    pub class_names: Vec<String>,
+    /// How bytes become the model's input.
+    pub preprocessing: Preprocessing,
+    /// Where the weights are.
+    pub artifact: Artifact,
+    /// What was imported.
+    pub source: String,
+}
+
+/// A weight file in the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// SHA-256 of the bytes, in hexadecimal.
+    pub sha256: String,
+    /// The length.
+    pub bytes: u64,
+}
+
+/// One version of a model.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Model {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: i32,
+    /// Both: `severity@3`.
+    pub reference: String,
+    /// The aliases that point to it.
+    pub aliases: Vec<String>,
+    /// The network.
+    pub architecture: Architecture,
+    /// The classes by index.
+    pub class_names: Vec<String>,
+    /// How bytes become its input.
+    pub preprocessing: Preprocessing,
+    /// Where the weights are.
+    pub artifact: Artifact,
+    /// The training job that made it.
+    pub job_id: Option<Uuid>,
+    /// The dataset version that it was trained on.
+    pub dataset: Option<String>,
+    /// The epoch whose weights these are.
+    pub best_epoch: Option<i32>,
+    /// What made it.
+    pub code_version: String,
+    /// Where it is from.
+    pub source: String,
+    /// When it was registered.
+    pub created_at: DateTime<Utc>,
+}
+
+/// The versions of models.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ModelList {
+    /// The newest first.
+    pub models: Vec<Model>,
+}

@@ -1,0 +1,145 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use perito_runtime::TelemetryArgs;
+use url::Url;
+
+use crate::{commands, exit};
+
+const ABOUT: &str = "Grades the damage on photographs of insured cars, at scale";
+
+const LONG_ABOUT: &str = "\
+Grades the damage on photographs of insured cars, at scale.
+
+Photographs lie in S3 and are registered in the catalogue. A labelled selection of them is frozen as a dataset; a training job
+makes a model of it; a scoring job grades a selection of photographs with a model. Jobs run on workers: this program submits and
+follows them, through the coordinator's API.";
+
+const EXAMPLES: &str = "\
+From class folders to scores:
+  perito dataset upload demo ./photographs
+  perito train --model severity --dataset demo --arch cnn4 --watch
+  perito model promote severity --alias production
+  perito images upload ./claims --prefix backlog
+  perito score severity@production --backlog --watch
+
+No photographs at hand:
+  perito dataset synthesize ./photographs
+
+For scripts: --json writes one JSON document, the API's own, to standard output; progress and logs go to standard error.
+  id=$(perito --json score severity@production --backlog | jq -r .id)
+  perito job watch \"$id\" || echo \"ended with exit code $?\"
+
+References: a model is NAME (its newest version), NAME@VERSION or NAME@ALIAS; a dataset is NAME or NAME@VERSION.
+";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "perito",
+    version = perito_runtime::version(),
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_long_help = format!("{EXAMPLES}\n{}", exit::HELP),
+    propagate_version = true,
+    // Only what people must know: a tool is not a service.
+    mut_arg("log", |log| log.default_value("warn")),
+)]
+pub struct Cli {
+    /// What every command knows.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command knows.
+#[derive(Debug, Args)]
+pub struct GlobalArgs {
+    /// The coordinator's URL
+    #[arg(long, env = "PERITO_API_URL", default_value = "http://127.0.0.1:8080", global = true, value_parser = api_url)]
+    pub api_url: Url,
+    /// Writes JSON to standard output: the API's answer as it is, unless the command says otherwise
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Brings the database's schema up to date
+    Migrate(commands::migrate::MigrateArgs),
+    /// Labelled photographs to train and evaluate with
+    #[command(subcommand)]
+    Dataset(commands::dataset::DatasetCommand),
+    /// The catalogue of photographs: the claims backlog
+    #[command(subcommand)]
+    Images(commands::images::ImagesCommand),
+    /// Trains a model on a dataset
+    Train(commands::train::TrainArgs),
+    /// Measures a model on a dataset
+    Evaluate(commands::evaluate::EvaluateArgs),
+    /// Scores photographs with a model
+    Score(commands::score::ScoreArgs),
+    /// Jobs: what runs, what ran
+    #[command(subcommand)]
+    Job(commands::job::JobCommand),
+    /// The model registry
+    #[command(subcommand)]
+    Model(commands::model::ModelCommand),
+}
+
+fn api_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}: write http://HOST:PORT"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err("write http://HOST:PORT or https://HOST".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_anywhere() {
+        let cli = Cli::try_parse_from(["perito", "job", "list", "--json", "--api-url", "http://h:1/base"]).unwrap();
+        assert!(cli.global.json);
+        assert_eq!(cli.global.api_url.as_str(), "http://h:1/base");
+    }
+
+    #[test]
+    fn a_malformed_url_or_reference_is_wrong_usage() {
+        for wrong in [
+            &["perito", "--api-url", "localhost:8080", "job", "list"][..],
+            &["perito", "--api-url", "ftp://h", "job", "list"],
+            &["perito", "job", "show", "17"],
+            &["perito", "score", "Severity", "--backlog"],
+            &["perito", "dataset", "show", "demo@latest"],
+            &["perito", "job", "list", "--state", "paused"],
+        ] {
+            let refused = Cli::try_parse_from(wrong).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn help_teaches() {
+        let help = Cli::command().render_long_help().to_string();
+        for part in ["perito dataset upload demo", "Exit codes", "PERITO_API_URL", "NAME@ALIAS"] {
+            assert!(help.contains(part), "{part} in {help}");
+        }
+    }
+}

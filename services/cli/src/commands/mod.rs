@@ -1,0 +1,53 @@
+//! One file for each command: its options, and what it does.
+
+pub mod dataset;
+pub mod evaluate;
+pub mod images;
+pub mod job;
+pub mod migrate;
+pub mod model;
+pub mod score;
+mod submit;
+pub mod train;
+
+use tracing::Instrument as _;
+
+use crate::{
+    api::Api,
+    arguments::{Cli, Command},
+    output::Output,
+};
+
+/// What every command works with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The coordinator.
+    pub api: Api,
+    /// Where results go.
+    pub output: Output,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever stops it; [`crate::exit::code`] knows what it means to a script.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    perito_runtime::telemetry::init("perito", &cli.global.telemetry)?;
+    let context = Context { api: Api::new(cli.global.api_url)?, output: Output::new(cli.global.json) };
+    // Requests belong to one trace, and so do the jobs that they submit.
+    let span = tracing::info_span!("perito");
+    async {
+        match cli.command {
+            Command::Migrate(args) => migrate::run(&context, args).await,
+            Command::Dataset(command) => dataset::run(&context, command).await,
+            Command::Images(command) => images::run(&context, command).await,
+            Command::Train(args) => train::run(&context, args).await,
+            Command::Evaluate(args) => evaluate::run(&context, args).await,
+            Command::Score(args) => score::run(&context, args).await,
+            Command::Job(command) => job::run(&context, command).await,
+            Command::Model(command) => model::run(&context, command).await,
+        }
+    }
+    .instrument(span)
+    .await
+}

@@ -1,0 +1,153 @@
+//! `perito model`
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use perito_domain::{
+    Severity,
+    names::{ModelRef, Name},
+    preprocessing::Preprocessing,
+    spec::Architecture,
+};
+use perito_runtime::ObjectStoreArgs;
+use sha2::{Digest as _, Sha256};
+
+use super::{Context, job::measured};
+use crate::{
+    api::types::{Artifact, ImportModel},
+    exit::Usage,
+    report, store, weights,
+};
+
+/// The model registry.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Lists the versions of models
+    List(ListArgs),
+    /// Shows one version of a model, and its metrics if it was trained here
+    Show(ShowArgs),
+    /// Registers weights from a file
+    Import(Box<ImportArgs>),
+    /// Points an alias to a version
+    Promote(PromoteArgs),
+}
+
+/// Which models to list.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only versions of this model
+    #[arg(value_name = "NAME")]
+    name: Option<Name>,
+}
+
+/// Which model to show.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// NAME for the newest version, NAME@VERSION or NAME@ALIAS
+    #[arg(value_name = "MODEL")]
+    model: ModelRef,
+}
+
+const IMPORT_HELP: &str = "\
+The file is safetensors with torchvision's parameter names. A head of another size, such as ImageNet's 1,000 classes, is allowed:
+such a model can start a training (perito train --weights) but cannot score.
+
+Examples:
+  perito model import --name resnet18-imagenet --arch resnet18 --weights resnet18.safetensors
+  perito model import --name severity --arch cnn4 --image-size 96 --weights best.safetensors";
+
+/// Registers weights from a file as the next version of a model.
+#[derive(Debug, Args)]
+#[command(after_help = IMPORT_HELP)]
+pub struct ImportArgs {
+    /// The model's name
+    #[arg(long)]
+    name: Name,
+    /// The network: cnn4 or resnet18
+    #[arg(long, value_name = "NETWORK")]
+    arch: Architecture,
+    /// The weights
+    #[arg(long, value_name = "FILE.safetensors")]
+    weights: PathBuf,
+    /// Side of the square input that the weights were trained with, in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=1024))]
+    image_size: u32,
+    #[command(flatten)]
+    store: ObjectStoreArgs,
+}
+
+/// Which alias to point where.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Jobs that were planned before keep the version that they were planned with.\n\nExamples:\n  perito model promote severity@3 --alias production\n  perito model promote severity --alias candidate"
+)]
+pub struct PromoteArgs {
+    /// NAME@VERSION; NAME for the newest version, or NAME@ALIAS for what another alias points to
+    #[arg(value_name = "MODEL")]
+    model: ModelRef,
+    /// The alias, such as production
+    #[arg(long)]
+    alias: Name,
+}
+
+pub(super) async fn run(context: &Context, command: ModelCommand) -> anyhow::Result<()> {
+    let (api, output) = (&context.api, &context.output);
+    match command {
+        ModelCommand::List(args) => {
+            let models = api.models(args.name.as_ref()).await?;
+            output.answer(&models, |list| report::models(&list.models, output.colour))
+        }
+        ModelCommand::Show(args) => {
+            let model = api.model(&args.model).await?;
+            let evaluation = match model.value.job_id {
+                Some(job) if !output.is_json() => measured(context, job).await?,
+                _ => None,
+            };
+            output.answer(&model, |model| report::model(model, evaluation.as_ref(), output.colour))
+        }
+        ModelCommand::Import(args) => import(context, *args).await,
+        ModelCommand::Promote(args) => {
+            let version = api.model(&args.model).await?.value;
+            let model = api.promote(&version.name, version.version, &args.alias).await?;
+            output.answer(&model, |model| format!("{} is {} now", model.reference, args.alias))
+        }
+    }
+}
+
+async fn import(context: &Context, args: ImportArgs) -> anyhow::Result<()> {
+    let path = &args.weights;
+    let bytes = store::read(path).await?;
+    let checked = match weights::check(&bytes, args.arch, args.image_size) {
+        Ok(checked) => checked,
+        Err(error) => bail!(Usage(format!("{}: {error}", path.display()))),
+    };
+    let class_names = if checked.can_score() {
+        Severity::ALL.map(|class| class.to_string()).to_vec()
+    } else {
+        eprintln!("its head has {} outputs: this model can start a training, but cannot score", checked.outputs);
+        Vec::new()
+    };
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    let artifact = Artifact {
+        bucket: args.store.s3_bucket.clone(),
+        // The same file is the same object, however often it is imported.
+        key: format!("models/imported/{sha256}/model.safetensors"),
+        bytes: bytes.len() as u64,
+        sha256,
+    };
+    let store = store::connect(&args.store)?;
+    store.ensure_bucket(&artifact.bucket).await?;
+    store.put(&artifact.bucket, &artifact.key, bytes, "application/octet-stream").await?;
+    let file_name = path.file_name().context("name a file")?.to_string_lossy().into_owned();
+    let model = ImportModel {
+        name: args.name,
+        architecture: args.arch,
+        class_names,
+        preprocessing: Preprocessing::imagenet(args.image_size),
+        artifact,
+        source: file_name,
+    };
+    let output = &context.output;
+    output.answer(&context.api.import_model(&model).await?, |model| report::model(model, None, output.colour))
+}

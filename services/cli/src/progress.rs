@@ -1,0 +1,99 @@
+//! Standard error while something takes long: a bar on a terminal, a line now and then elsewhere.
+
+use std::{
+    io::IsTerminal,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a line is written where there is no terminal.
+pub const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Whether bars can be seen.
+pub fn interactive() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// A style of bar. Templates are constants of this crate: one that cannot be read falls back to the plain bar.
+pub fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
+/// Progress through a number of things, and the bytes of them.
+#[derive(Debug)]
+pub struct Progress {
+    what: &'static str,
+    bar: ProgressBar,
+    /// How many things are done of how many; `None` when nobody knows.
+    total: Option<u64>,
+    done: Mutex<Done>,
+}
+
+#[derive(Debug)]
+struct Done {
+    things: u64,
+    bytes: u64,
+    told: Instant,
+}
+
+impl Progress {
+    /// Begins to do something (`uploading`) to this many things of this many bytes together.
+    pub fn with_bytes(what: &'static str, things: u64, bytes: u64) -> Self {
+        let template = "{prefix:>11} [{bar:30}] {msg}  {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}";
+        Self::new(what, Some(things), Some(bytes), template)
+    }
+
+    /// Begins to do something (`drawing`) to this many things.
+    pub fn with_count(what: &'static str, things: u64) -> Self {
+        Self::new(what, Some(things), None, "{prefix:>11} [{bar:30}] {pos}/{len}  {per_sec}  ETA {eta}")
+    }
+
+    /// Begins to do something (`registering`) to nobody knows how many things.
+    pub fn unknown(what: &'static str) -> Self {
+        Self::new(what, None, None, "{prefix:>11} {spinner} {pos}  {per_sec}")
+    }
+
+    fn new(what: &'static str, total: Option<u64>, bytes: Option<u64>, template: &str) -> Self {
+        let target = if interactive() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(bytes.or(total), target).with_style(style(template)).with_prefix(what);
+        let progress = Self { what, bar, total, done: Mutex::new(Done { things: 0, bytes: 0, told: Instant::now() }) };
+        progress.advance(0, 0);
+        progress
+    }
+
+    /// Some are done.
+    pub fn advance(&self, things: u64, bytes: u64) {
+        // A thread that panicked while it counted leaves counts that are as good as any.
+        let mut done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        done.things += things;
+        done.bytes += bytes;
+        let by_bytes = self.total.is_some() && self.bar.length() != self.total;
+        self.bar.inc(if by_bytes { bytes } else { things });
+        self.bar.set_message(self.count(done.things));
+        if !interactive() && done.told.elapsed() >= LINE_INTERVAL {
+            done.told = Instant::now();
+            eprintln!("{}: {}{}", self.what, self.count(done.things), in_bytes(done.bytes));
+        }
+    }
+
+    /// All are done: the bar goes, a line stays.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+        let done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let seconds = self.bar.elapsed().as_secs_f64();
+        eprintln!("{}: {}{} in {seconds:.1} s", self.what, self.count(done.things), in_bytes(done.bytes));
+    }
+
+    fn count(&self, things: u64) -> String {
+        match self.total {
+            Some(total) if total != things => format!("{}/{}", HumanCount(things), HumanCount(total)),
+            _ => HumanCount(things).to_string(),
+        }
+    }
+}
+
+fn in_bytes(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { format!(", {}", HumanBytes(bytes)) }
+}

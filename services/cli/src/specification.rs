@@ -1,0 +1,140 @@
+//! From options to a job's specification. What is sent is what the user said: the coordinator completes it from its presets.
+//! It is checked here first, by the same code.
+
+use perito_domain::spec::JobSpec;
+use serde_json::{Map, Value};
+
+use crate::exit::Usage;
+
+/// A specification that is being put together.
+#[derive(Debug, Clone, Default)]
+pub struct Specification(Map<String, Value>);
+
+impl Specification {
+    /// An empty one of this kind.
+    pub fn new(kind: &str) -> Self {
+        Self(Map::from_iter([("kind".to_owned(), kind.into())]))
+    }
+
+    /// Begins with what a file says.
+    ///
+    /// # Errors
+    /// When it is not a JSON object of this kind.
+    pub fn from_json(kind: &str, text: &str) -> Result<Self, Usage> {
+        let mut fields = match serde_json::from_str(text) {
+            Ok(Value::Object(fields)) => fields,
+            Ok(_) => return Err(Usage("a job specification is a JSON object".to_owned())),
+            Err(error) => return Err(Usage(format!("not JSON: {error}"))),
+        };
+        match fields.get("kind") {
+            None => {}
+            Some(found) if found == kind => {}
+            Some(found) => return Err(Usage(format!("kind: is {found}: this command submits {kind:?}"))),
+        }
+        fields.insert("kind".to_owned(), kind.into());
+        Ok(Self(fields))
+    }
+
+    /// Sets a field by its path (`optimizer.learning_rate`), making objects on the way.
+    ///
+    /// # Errors
+    /// When the path goes through something that is not an object.
+    pub fn set(&mut self, path: &str, value: impl Into<Value>) -> Result<(), Usage> {
+        let mut fields = &mut self.0;
+        let mut names = path.split('.').peekable();
+        while let Some(name) = names.next() {
+            if name.is_empty() {
+                return Err(Usage(format!(
+                    "{path:?} is not the path of a field: write one such as optimizer.learning_rate"
+                )));
+            }
+            if names.peek().is_none() {
+                fields.insert(name.to_owned(), value.into());
+                return Ok(());
+            }
+            let next = fields.entry(name).or_insert_with(|| Value::Object(Map::new()));
+            fields = next.as_object_mut().ok_or_else(|| Usage(format!("{path}: {name} is not an object")))?;
+        }
+        Ok(())
+    }
+
+    /// Sets a field if there is a value for it.
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    pub fn set_some(&mut self, path: &str, value: Option<impl Into<Value>>) -> Result<(), Usage> {
+        value.map_or(Ok(()), |value| self.set(path, value))
+    }
+
+    /// What to send, once it is known to be right.
+    ///
+    /// # Errors
+    /// What the coordinator would say: the field and what is wrong with it.
+    pub fn checked(self) -> Result<Value, perito_domain::spec::SpecError> {
+        let value = Value::Object(self.0);
+        JobSpec::parse(value.clone())?;
+        Ok(value)
+    }
+}
+
+/// A value on the command line: JSON where it reads as JSON, otherwise text.
+pub fn value(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
+/// An assignment on the command line: `path.to.field=value`.
+///
+/// # Errors
+/// When there is no `=`.
+pub fn assignment(text: &str) -> Result<(String, Value), String> {
+    let (path, given) = text.split_once('=').ok_or("write path.to.field=value, as in optimizer.learning_rate=0.01")?;
+    Ok((path.to_owned(), value(given)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn paths_reach_into_objects_and_make_them() {
+        let mut spec =
+            Specification::from_json("train", r#"{"optimizer": {"name": "adam", "learning_rate": 1}}"#).unwrap();
+        spec.set("optimizer.learning_rate", 0.5).unwrap();
+        spec.set("augment.perspective.probability", 0.0).unwrap();
+        spec.set_some("epochs", None::<u32>).unwrap();
+        let expected = json!({
+            "kind": "train", "optimizer": {"name": "adam", "learning_rate": 0.5},
+            "augment": {"perspective": {"probability": 0.0}},
+        });
+        assert_eq!(Value::Object(spec.0), expected);
+    }
+
+    #[test]
+    fn what_cannot_be_set_is_refused_by_its_path() {
+        let mut spec = Specification::new("train");
+        spec.set("optimizer", "sgd").unwrap();
+        assert!(spec.set("optimizer.learning_rate", 1).unwrap_err().0.contains("optimizer.learning_rate"));
+        for path in ["", ".", "a..b", "a."] {
+            assert!(spec.set(path, 1).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_json_or_text() {
+        assert_eq!(assignment("schedule={\"name\":\"cosine\"}").unwrap().1, json!({"name": "cosine"}));
+        assert_eq!(assignment("a.b=0.01").unwrap(), ("a.b".to_owned(), json!(0.01)));
+        assert_eq!(value("null"), Value::Null);
+        assert_eq!(value("adamw"), json!("adamw"));
+        assert_eq!(assignment("x=a=b").unwrap().1, json!("a=b"));
+        assert!(assignment("epochs").is_err());
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_refused() {
+        assert!(Specification::from_json("train", r#"{"kind": "score"}"#).unwrap_err().0.contains("score"));
+        assert!(Specification::from_json("train", "[]").is_err());
+        assert!(Specification::from_json("train", "{").unwrap_err().0.contains("not JSON"));
+    }
+}

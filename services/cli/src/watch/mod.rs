@@ -1,0 +1,97 @@
+//! Following a job to its end, whatever happens to the connection on the way.
+
+mod display;
+
+use std::time::{Duration, Instant};
+
+use perito_domain::{
+    lifecycle::{JobKind, JobState},
+    retry::Backoff,
+};
+use uuid::Uuid;
+
+use crate::{
+    api::{Answer, Api, ApiError, types::Job},
+    exit::JobEnded,
+};
+use display::Display;
+
+/// How a job is followed.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    /// Between two looks.
+    pub interval: Duration,
+    /// Between two tries while the API is away.
+    pub backoff: Backoff,
+    /// How long the API may be away.
+    pub patience: Duration,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            backoff: Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(10) },
+            patience: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Watch {
+    /// Looks at a job until it has ended; what it came to. Progress goes to standard error.
+    ///
+    /// # Errors
+    /// [`ApiError`] when there is no such job, or the API is away at the first look or for longer than the patience.
+    pub async fn until_end(&self, api: &Api, id: Uuid) -> Result<Answer<Job>, ApiError> {
+        let mut answer = api.job(id).await?;
+        let mut display = Display::new(&answer.value);
+        let mut epochs_shown = 0;
+        loop {
+            let job = &answer.value;
+            display.show(job);
+            if job.kind == JobKind::Train && job.epochs_done > epochs_shown {
+                // Without them, the next look shows them.
+                if let Ok(list) = api.epochs(id).await {
+                    let new = list.value.epochs.iter().filter(|epoch| epoch.epoch > epochs_shown);
+                    new.for_each(|epoch| display.epoch(job, epoch));
+                    epochs_shown = list.value.epochs.last().map_or(epochs_shown, |epoch| epoch.epoch);
+                }
+            }
+            if job.state.is_final() {
+                display.end(job);
+                return Ok(answer);
+            }
+            tokio::time::sleep(self.interval).await;
+            answer = self.look(api, id, &mut display).await?;
+        }
+    }
+
+    /// One look, repeated while the API is away.
+    async fn look(&self, api: &Api, id: Uuid, display: &mut Display) -> Result<Answer<Job>, ApiError> {
+        let began = Instant::now();
+        let mut failures = 0;
+        loop {
+            match api.job(id).await {
+                Err(error) if error.is_outage() && began.elapsed() < self.patience => {
+                    failures += 1;
+                    display.outage(&error);
+                    tokio::time::sleep(self.backoff.delay(failures, &mut rand::rng())).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// Whether a job that has ended did so well.
+///
+/// # Errors
+/// [`JobEnded`], which knows its exit code.
+pub fn outcome(job: &Job) -> Result<(), JobEnded> {
+    match job.state {
+        JobState::Failed | JobState::Cancelled => {
+            Err(JobEnded { id: job.id, state: job.state, reason: job.error.clone() })
+        }
+        JobState::Queued | JobState::Running | JobState::Succeeded => Ok(()),
+    }
+}
