@@ -5,9 +5,12 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-local_folder=$root/.local
 # shellcheck disable=SC2034 # used by the scripts that source this
+local_folder=$root/.local
+# shellcheck disable=SC2034
 cache_folder=${XDG_CACHE_HOME:-$HOME/.cache}/perito
+# shellcheck disable=SC2034
+programs=${CARGO_TARGET_DIR:-$root/target}/debug
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -26,3 +29,9 @@ as_root() {
         die "not root and no sudo, so this cannot be run: $*" "run it as root yourself, then try again"
     fi
 }
+
+# What `stack env` put into this shell names a stack's own servers. Only what the user set names existing ones.
+for name in PERITO_DATABASE_URL PERITO_AMQP_URL PERITO_S3_ENDPOINT; do
+    case " ${PERITO_STACK_URLS:-} " in *" ${!name:-unset} "*) unset "$name" ;; esac
+done
+unset PERITO_STACK_URLS

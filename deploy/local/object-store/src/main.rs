@@ -1,5 +1,11 @@
-//! An S3 server over a folder, for the demo and the tests: s3s-fs with ETags in its listings. Not for production.
+//! An S3 server over a folder, for the demo and the tests. Not for production.
+//!
+//! - `store`: the operations, most of them s3s-fs's
+//! - `listing`: a page of keys in order
+//! - `key`: which keys a folder can hold
 
+mod key;
+mod listing;
 mod store;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -38,7 +44,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let arguments = Arguments::parse();
-    std::fs::create_dir_all(&arguments.root)?;
+    std::fs::create_dir_all(&arguments.root).map_err(|error| format!("make {}: {error}", arguments.root.display()))?;
     let service = {
         let store = store::Store::open(&arguments.root).map_err(|error| format!("open the folder: {error:?}"))?;
         let mut builder = S3ServiceBuilder::new(store);
@@ -47,7 +53,9 @@ async fn main() -> Result<(), Error> {
     };
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(arguments.listen).await?;
+    let listener = TcpListener::bind(arguments.listen).await.map_err(|error| {
+        format!("listen on {} (is it taken? choose another with --listen): {error}", arguments.listen)
+    })?;
     println!("serving {} on http://{}", arguments.root.display(), listener.local_addr()?);
 
     let server = auto::Builder::new(TokioExecutor::new());
@@ -66,7 +74,8 @@ async fn main() -> Result<(), Error> {
             _ = terminated.recv() => break,
             _ = interrupted.recv() => break,
         };
-        socket.set_nodelay(true)?;
+        // Fails for a client that went away again; its connection ends by itself.
+        let _ = socket.set_nodelay(true);
         let connection = server.serve_connection(TokioIo::new(socket), service.clone());
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {

@@ -59,10 +59,6 @@ impl Consumer {
 
 const RECEIVE: &str = "receive a message";
 
-fn lost(reason: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, RECEIVE, reason)
-}
-
 /// Feeds one receiver from one queue.
 struct Subscription {
     connector: Arc<Connector>,
@@ -78,6 +74,8 @@ enum End {
     Stopped,
     /// The broker ended it, or the connection to it did.
     Lost(Error),
+    /// Nothing came for a while.
+    Stale,
 }
 
 impl Subscription {
@@ -91,16 +89,17 @@ impl Subscription {
                 subscribed = self.subscribe() => subscribed,
             };
             let error = match subscribed {
-                Ok((topology, channel, consumer)) => {
+                Ok((channel, consumer)) => {
                     tracing::debug!(task.kind = %self.kind, "consuming");
                     if !reported.is_empty() {
                         tracing::info!(task.kind = %self.kind, consumer.failures = failures, "consuming again");
                         reported.clear();
                     }
                     failures = 0;
-                    match self.forward(&topology, &channel, consumer).await {
+                    match self.forward(&channel, consumer).await {
                         End::Stopped => return,
                         End::Lost(error) => error,
+                        End::Stale => continue,
                     }
                 }
                 Err(error) => error,
@@ -120,7 +119,7 @@ impl Subscription {
         }
     }
 
-    async fn subscribe(&self) -> Result<(Topology, Arc<Channel>, lapin::Consumer)> {
+    async fn subscribe(&self) -> Result<(Arc<Channel>, lapin::Consumer)> {
         let options = self.connector.options();
         let limit = options.request_timeout;
         let topology = Topology::new(&options.namespace)?;
@@ -130,31 +129,28 @@ impl Subscription {
         let consume =
             channel.basic_consume(queue, ShortString::default(), BasicConsumeOptions::default(), FieldTable::default());
         let consumer = within(limit, "consume a queue", consume).await?;
-        Ok((topology, Arc::new(channel), consumer))
+        Ok((Arc::new(channel), consumer))
     }
 
-    async fn forward(&self, topology: &Topology, channel: &Arc<Channel>, mut consumer: lapin::Consumer) -> End {
-        let mut suspicious = false;
-        loop {
+    async fn forward(&self, channel: &Arc<Channel>, mut consumer: lapin::Consumer) -> End {
+        let renew_after = self.connector.options().renew_after;
+        let stopped = loop {
             let raw = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => break,
-                () = self.sender.closed() => break,
+                () = self.stop.cancelled() => break End::Stopped,
+                () = self.sender.closed() => break End::Stopped,
                 next = consumer.next() => match next {
                     Some(Ok(raw)) => raw,
                     Some(Err(error)) => return End::Lost(Error::client(RECEIVE, &error)),
-                    None => return End::Lost(lost("RabbitMQ ended the subscription, as when a queue is deleted")),
+                    None => return End::Lost(Error::new(
+                        ErrorKind::Unavailable,
+                        RECEIVE,
+                        "RabbitMQ ended the subscription, as when a queue is deleted",
+                    )),
                 },
-                () = tokio::time::sleep(self.connector.options().idle_check) => {
-                    match self.starving(topology, channel).await {
-                        Ok(true) if suspicious => return End::Lost(lost("messages wait and none comes")),
-                        Ok(starving) => suspicious = starving,
-                        Err(error) => return End::Lost(error),
-                    }
-                    continue;
-                }
+                // Each message in hand has a share in the channel. Renewed with any in hand, more than allowed would be.
+                () = tokio::time::sleep(renew_after), if Arc::strong_count(channel) == 1 => break End::Stale,
             };
-            suspicious = false;
             let message = match self.read(&raw) {
                 Ok(message) => message,
                 Err(reason) => {
@@ -166,24 +162,12 @@ impl Subscription {
             let delivery = Delivery::new(message, raw.acker, Arc::clone(channel), self.stop.clone());
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => break,
-                sent = self.sender.send(delivery) => if sent.is_err() { break },
+                () = self.stop.cancelled() => break End::Stopped,
+                sent = self.sender.send(delivery) => if sent.is_err() { break End::Stopped },
             }
-        }
+        };
         self.unsubscribe(channel, consumer).await;
-        End::Stopped
-    }
-
-    /// Whether messages wait although there is room for them here.
-    ///
-    /// RabbitMQ 3.10 says nothing when a queue is deleted and made again at once, and sends nothing more either. Besides, this
-    /// finds a dead connection sooner than the heartbeat does.
-    async fn starving(&self, topology: &Topology, channel: &Arc<Channel>) -> Result<bool> {
-        // Each message in hand has a share in the channel, and so has this subscription.
-        let in_hand = Arc::strong_count(channel) - 1;
-        let limit = self.connector.options().request_timeout;
-        let ready = within(limit, "count the messages in a queue", topology.ready(channel, self.kind)).await?;
-        Ok(ready > 0 && in_hand < usize::from(self.prefetch))
+        stopped
     }
 
     fn read(&self, raw: &Raw) -> std::result::Result<TaskMessage, String> {

@@ -15,8 +15,8 @@ pub struct BrokerOptions {
     pub request_timeout: Duration,
     /// For the broker to confirm a batch of messages.
     pub publish_timeout: Duration,
-    /// How often a consumer to which nothing comes makes sure that nothing waits.
-    pub idle_check: Duration,
+    /// How long a consumer to which nothing comes trusts its subscription.
+    pub renew_after: Duration,
 }
 
 impl BrokerOptions {
@@ -28,7 +28,7 @@ impl BrokerOptions {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
             publish_timeout: Duration::from_secs(10),
-            idle_check: Duration::from_secs(5),
+            renew_after: Duration::from_secs(30),
         }
     }
 }
@@ -41,7 +41,7 @@ impl fmt::Debug for BrokerOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("request_timeout", &self.request_timeout)
             .field("publish_timeout", &self.publish_timeout)
-            .field("idle_check", &self.idle_check)
+            .field("renew_after", &self.renew_after)
             .finish()
     }
 }

@@ -44,7 +44,7 @@ impl Namespace {
     }
 
     pub(crate) fn options_at(&self, url: &str) -> BrokerOptions {
-        BrokerOptions { idle_check: Duration::from_millis(300), ..BrokerOptions::new(url, &self.name) }
+        BrokerOptions { renew_after: Duration::from_millis(300), ..BrokerOptions::new(url, &self.name) }
     }
 
     pub(crate) fn publisher(&self) -> Publisher {
