@@ -43,9 +43,9 @@ enum Mark {
 /// The levels of a severity.
 fn levels(severity: Severity) -> std::ops::Range<f32> {
     match severity {
-        Severity::Minor => 0.02..0.38,
-        Severity::Moderate => 0.30..0.70,
-        Severity::Severe => 0.62..1.0,
+        Severity::Minor => 0.02..0.30,
+        Severity::Moderate => 0.27..0.66,
+        Severity::Severe => 0.63..1.0,
     }
 }
 
@@ -114,10 +114,10 @@ impl Damage {
 
     /// Torn and folded metal: facets that are lit from different sides, holes, bare metal and rust.
     fn crush(&mut self, level: f32, place: &Place, rng: &mut impl Rng) {
-        let depth = (level - 0.33).max(0.0);
-        for _ in 0..count(26.0 * depth, rng) {
-            let centre = place.near(0.06 + 0.55 * depth, rng);
-            let size = rng.random_range(0.03..0.07) + 0.16 * depth * rng.random_range(0.2..1.0);
+        let depth = (level - 0.22).max(0.0);
+        for _ in 0..count(70.0 * depth, rng) {
+            let centre = place.near(0.10 + 0.90 * depth, rng);
+            let size = rng.random_range(0.05..0.11) + 0.22 * depth * rng.random_range(0.2..1.0);
             let colour = match rng.random_range(0..10) {
                 0..5 => [0.02, 0.02, 0.03, rng.random_range(0.5..0.9)],
                 5..8 => [0.55, 0.55, 0.56, rng.random_range(0.3..0.7)],
@@ -181,11 +181,11 @@ impl Damage {
 
     /// Debris on the ground, parts that hang down, fluid, smoke.
     fn litter(&mut self, level: f32, place: &Place, rng: &mut impl Rng) {
-        let wreck = (level - 0.55).max(0.0);
-        for _ in 0..count(34.0 * wreck, rng) {
-            let centre = (place.at.0 + rng.random_range(-0.6..0.6), rng.random_range(-0.01..0.09));
+        let wreck = (level - 0.45).max(0.0);
+        for _ in 0..count(160.0 * wreck, rng) {
+            let centre = (place.at.0 + rng.random_range(-1.2..1.2), rng.random_range(-0.01..0.16));
             let tone = rng.random_range(0.05..0.7);
-            let points = shard(centre, rng.random_range(0.012..0.045), rng);
+            let points = shard(centre, rng.random_range(0.02..0.07), rng);
             self.surroundings.push(Mark::Area { points, colour: [tone, tone, tone, 1.0] });
         }
         if wreck > 0.0 && rng.random_bool(0.6) {
@@ -193,14 +193,14 @@ impl Damage {
             let points = along((place.at.0, -0.16), end);
             self.surroundings.push(Mark::Line { points, width: 0.035, colour: [0.09, 0.09, 0.10, 1.0] });
         }
-        if level > 0.72 && rng.random_bool(0.6) {
-            for _ in 0..14 {
+        if level > 0.66 && rng.random_bool(0.85) {
+            for _ in 0..22 {
                 let rise = rng.random_range(0.0..0.75);
                 let drift = rng.random_range(-0.12..0.12) * (1.0 + 2.0 * rise);
-                let tone = rng.random_range(0.30..0.55);
-                let colour = [tone, tone, tone, rng.random_range(0.20..0.5)];
+                let tone = rng.random_range(0.08..0.25);
+                let colour = [tone, tone, tone, rng.random_range(0.35..0.7)];
                 let centre = (place.at.0 * 0.85 + drift, place.at.1 - rise);
-                self.surroundings.push(Mark::Spot { centre, radius: 0.10 + 0.22 * rise, colour });
+                self.surroundings.push(Mark::Spot { centre, radius: 0.14 + 0.30 * rise, colour });
             }
         }
     }

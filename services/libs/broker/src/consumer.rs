@@ -74,7 +74,8 @@ enum End {
     Stopped,
     /// The broker ended it, or the connection to it did.
     Lost(Error),
-    /// Nothing came for a while.
+    /// Nothing came for a while. It may be as it should; but a RabbitMQ (3.10) whose queue is deleted and made again at once keeps
+    /// silent for ever, with messages that it thinks are here. A new channel gets those, and shows whether the connection lives.
     Stale,
 }
 
@@ -134,7 +135,7 @@ impl Subscription {
 
     async fn forward(&self, channel: &Arc<Channel>, mut consumer: lapin::Consumer) -> End {
         let renew_after = self.connector.options().renew_after;
-        let stopped = loop {
+        let end = loop {
             let raw = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break End::Stopped,
@@ -148,8 +149,13 @@ impl Subscription {
                         "RabbitMQ ended the subscription, as when a queue is deleted",
                     )),
                 },
-                // Each message in hand has a share in the channel. Renewed with any in hand, more than allowed would be.
-                () = tokio::time::sleep(renew_after), if Arc::strong_count(channel) == 1 => break End::Stale,
+                () = tokio::time::sleep(renew_after) => {
+                    // Each message in hand has a share in the channel, and counts against the limit of that channel only.
+                    if Arc::strong_count(channel) == 1 {
+                        break End::Stale;
+                    }
+                    continue;
+                }
             };
             let message = match self.read(&raw) {
                 Ok(message) => message,
