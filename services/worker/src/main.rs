@@ -32,7 +32,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     database.check_schema().await?;
     let bucket = config.objects.s3_bucket.clone();
     let objects = ObjectStore::new(object_store_options(&config.objects))?;
-    objects.ensure_bucket(&bucket).await.context("PERITO_S3_ENDPOINT and PERITO_S3_BUCKET say where models are stored")?;
+    objects
+        .ensure_bucket(&bucket)
+        .await
+        .context("PERITO_S3_ENDPOINT and PERITO_S3_BUCKET say where models are stored")?;
     let broker = BrokerOptions::new(config.broker.amqp_url.expose(), &config.broker.broker_namespace);
     let consumer = Consumer::new(broker);
     let context = Context::new(&config.work, database.clone(), objects.clone(), bucket.clone(), shutdown.clone())?;

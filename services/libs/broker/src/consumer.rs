@@ -173,7 +173,7 @@ impl Subscription {
             }
         };
         self.unsubscribe(channel, consumer).await;
-        stopped
+        end
     }
 
     fn read(&self, raw: &Raw) -> std::result::Result<TaskMessage, String> {
