@@ -25,10 +25,9 @@ begin
         return;
     end if;
     perform pg_advisory_xact_lock(hashtext('ensure_prediction_partition'));
-    if to_regclass(partition) is null then
-        execute format('create table %I partition of predictions for values from (%L) to (%L)',
-                       partition, first_day, first_day + interval '1 month');
-    end if;
+    -- Whoever held the lock may have made it. (Asking to_regclass again could be answered from a stale cache.)
+    execute format('create table if not exists %I partition of predictions for values from (%L) to (%L)',
+                   partition, first_day, first_day + interval '1 month');
 end
 $$;
 

@@ -44,7 +44,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "REF", conflicts_with = "backlog")]
     dataset: Option<DatasetRef>,
     /// One split of the dataset: training or validation
-    #[arg(long, requires = "dataset")]
+    #[arg(long, requires = "dataset", conflicts_with = "backlog")]
     split: Option<Split>,
     /// Images in one task, 1 to 10,000 [default: 500]
     #[arg(long, value_name = "N")]

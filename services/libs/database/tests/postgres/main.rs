@@ -1,0 +1,9 @@
+//! The database crate against a real Postgres: each test in a database of its own.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod catalogue;
+mod lifecycle;
+mod planning;
+mod results;
+mod schema;
+mod world;

@@ -1,0 +1,141 @@
+//! What most tests begin with: a database with images, a model, and jobs.
+
+use std::time::Duration;
+
+use perito_database::{
+    Claim, ClaimedTask, Database, Model, NewImage, NewJob, NewModel, Prediction, ScoreResult, testing::TestDatabase,
+};
+use perito_domain::{
+    Severity,
+    lifecycle::JobKind,
+    preprocessing::Preprocessing,
+    spec::{Architecture, JobSpec},
+};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
+
+pub const LEASE: Duration = Duration::from_secs(30);
+
+pub struct World {
+    pub test: TestDatabase,
+    pub db: Database,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let test = TestDatabase::migrated().await;
+        let db = test.database.clone();
+        Self { test, db }
+    }
+
+    pub async fn images(&self, count: usize) -> Vec<i64> {
+        let images: Vec<_> = (0..count).map(|number| image(&format!("b/{number:05}.jpg"), "v1")).collect();
+        self.db.register_images(&images).await.unwrap().ids
+    }
+
+    pub async fn model(&self, name: &str) -> Model {
+        self.db.register_model(&new_model(name)).await.unwrap()
+    }
+
+    pub async fn submit(&self, spec: Value) -> Uuid {
+        self.submit_with(spec, 4).await
+    }
+
+    pub async fn submit_with(&self, spec: Value, priority: u8) -> Uuid {
+        let job = NewJob {
+            id: Uuid::now_v7(),
+            spec: JobSpec::parse(spec).unwrap(),
+            priority,
+            idempotency_key: None,
+            traceparent: String::new(),
+        };
+        self.db.submit(&job).await.unwrap().job.id
+    }
+
+    /// A planned job that scores everything there is.
+    pub async fn scoring(&self, shard_size: u32) -> Uuid {
+        self.model("m").await;
+        let job = self.submit(by_prefix(shard_size)).await;
+        let planned = self.db.plan_next().await.unwrap().unwrap();
+        assert_eq!((planned.job_id, planned.refused), (job, None));
+        job
+    }
+
+    /// The ids of a job's tasks in order.
+    pub async fn tasks(&self, job: Uuid) -> Vec<Uuid> {
+        sqlx::query_scalar("select id from tasks where job_id = $1 order by ordinal")
+            .bind(job)
+            .fetch_all(self.test.pool())
+            .await
+            .unwrap()
+    }
+
+    pub async fn claim(&self, task: Uuid) -> Box<ClaimedTask> {
+        match self.db.claim(task, "w", LEASE).await.unwrap() {
+            Claim::Claimed(task) => task,
+            Claim::Dropped(reason) => panic!("dropped: {reason:?}"),
+        }
+    }
+
+    pub async fn dispatch_all(&self, kind: JobKind) -> u64 {
+        let confirm = async |messages: Vec<_>| vec![true; messages.len()];
+        self.db.dispatch(kind, 1000, 1000, confirm).await.unwrap().published
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        sqlx::query(AssertSqlSafe(sql)).execute(self.test.pool()).await.unwrap();
+    }
+
+    pub async fn number(&self, sql: &str) -> i64 {
+        sqlx::query(AssertSqlSafe(sql)).fetch_one(self.test.pool()).await.unwrap().get(0)
+    }
+
+    pub async fn text(&self, sql: &str) -> String {
+        sqlx::query(AssertSqlSafe(sql)).fetch_one(self.test.pool()).await.unwrap().get(0)
+    }
+}
+
+pub fn image(key: &str, etag: &str) -> NewImage {
+    NewImage {
+        bucket: "perito".to_owned(),
+        key: key.to_owned(),
+        etag: etag.to_owned(),
+        size_bytes: 7,
+        claim_id: Some("claim-1".to_owned()),
+        label: None,
+    }
+}
+
+pub fn by_prefix(shard_size: u32) -> Value {
+    json!({"kind": "score", "model": "m", "shard_size": shard_size, "selection": {"by": "prefix", "bucket": "perito"}})
+}
+
+pub fn backlog() -> Value {
+    json!({"kind": "score", "model": "m", "selection": {"by": "backlog"}})
+}
+
+pub fn new_model(name: &str) -> NewModel {
+    NewModel {
+        name: name.parse().unwrap(),
+        architecture: Architecture::Cnn4,
+        dropout: 0.5,
+        class_names: Severity::ALL.iter().map(ToString::to_string).collect(),
+        preprocessing: Preprocessing::imagenet(64),
+        artifact_bucket: "perito".to_owned(),
+        artifact_key: format!("models/{name}"),
+        artifact_sha256: "0".repeat(64),
+        artifact_bytes: 10,
+        hyperparameters: None,
+        best_epoch: None,
+        code_version: "test".to_owned(),
+        source: "test".to_owned(),
+    }
+}
+
+/// A score for each image of a task.
+pub fn all_scored(task: &ClaimedTask) -> ScoreResult {
+    let predictions =
+        task.images.iter().map(|image| Prediction { image_id: image.id, probabilities: [0.2, 0.1, 0.7] }).collect();
+    ScoreResult { predictions, failures: Vec::new() }
+}
