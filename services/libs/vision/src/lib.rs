@@ -3,12 +3,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`pixels`] | square RGB pixels, as networks take them |
-//! | [`decode`] | the bytes of a photograph to RGB, within limits |
-//! | [`resize`] | any picture to a square, antialiased |
+//! | [`mod@decode`] | the bytes of a photograph to RGB, within limits |
+//! | [`mod@resize`] | any picture to a square, antialiased |
 //! | [`adjust`], [`warp`] | single changes with fixed parameters |
-//! | [`augment`] | random changes of training images |
+//! | [`mod@augment`] | random changes of training images |
 //!
-//! To add a random change: its pure form in [`adjust`] or [`warp`], its drawing in [`augment`], its field in
+//! To add a random change: its pure form in [`adjust`] or [`warp`], its drawing in [`mod@augment`], its field in
 //! `perito_domain::spec::Augment`.
 
 pub mod adjust;
