@@ -41,6 +41,19 @@ fn every_kind_of_sample_becomes_8_bit_rgb() {
     assert_eq!((webp.dimensions(), webp.get_pixel(2, 2).0), ((40, 20), [250, 10, 10]));
 }
 
+/// The fixtures were written by Pillow: red on the left, blue on the right.
+#[test]
+fn cmyk_and_palettes_are_read_as_pillow_reads_them() {
+    for bytes in [&include_bytes!("fixtures/cmyk.jpg")[..], include_bytes!("fixtures/palette.png")] {
+        let picture = decode(bytes, &Limits::default()).unwrap();
+        for (position, expected) in [((3, 5), [230, 40, 30]), ((20, 5), [30, 60, 200])] {
+            let found = picture.get_pixel(position.0, position.1).0;
+            let near = found.iter().zip(expected).all(|(found, expected)| found.abs_diff(expected) <= 4);
+            assert!(near, "{found:?} at {position:?}, expected {expected:?}");
+        }
+    }
+}
+
 #[test]
 fn photographs_are_turned_upright() {
     // An Exif segment (Exif 2.32, section 4.5.4) whose only entry is the orientation.
