@@ -13,10 +13,12 @@ fn main() {
         println!("cargo::error=torch-sys did not say where libtorch is: run `make setup` or set LIBTORCH");
         return;
     };
+    println!("cargo::rustc-check-cfg=cfg(libtorch_cuda)");
     let mut link_arg = format!("-Wl,-rpath,{lib}");
     if Path::new(&lib).join("libtorch_cuda.so").exists() {
         // No symbol of libtorch_cuda is named by our code: it registers itself when loaded. A linker that drops
         // libraries which look unused would silently leave a build without CUDA.
+        println!("cargo::rustc-cfg=libtorch_cuda");
         link_arg.push_str(",--push-state,--no-as-needed,-ltorch_cuda,--pop-state");
     }
     println!("cargo::rustc-link-arg={link_arg}");

@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 use crate::{
     device::Device,
     error::{NetError, Result},
+    network::Topology,
 };
 
 /// The arithmetic of a preprocessing contract: `pixel * scale + offset` for each channel.
@@ -18,7 +19,13 @@ pub(crate) struct Normalizer {
 }
 
 impl Normalizer {
-    pub(crate) fn new(contract: &Preprocessing, device: Device) -> Result<Self> {
+    pub(crate) fn new(topology: &Topology, contract: &Preprocessing, device: Device) -> Result<Self> {
+        if contract.image_size != topology.image_size {
+            return Err(NetError::Input(format!(
+                "preprocessing for images of {} pixels, and a network for {}",
+                contract.image_size, topology.image_size
+            )));
+        }
         let channels = |values: [f32; 3]| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(&values)?.f_reshape([1, 3, 1, 1])?.f_to_device(device.0)?)
         };
@@ -41,6 +48,6 @@ impl Normalizer {
         let all = images.concat();
         let pixels = Tensor::f_from_data_size(&all, &[images.len() as i64, side, side, 3], Kind::Uint8)?;
         let floats = pixels.f_to_device(self.device.0)?.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
-        Ok(floats.f_mul(&self.scale)?.f_add(&self.offset)?)
+        Ok(floats.f_mul(&self.scale)?.f_add_(&self.offset)?)
     }
 }

@@ -4,15 +4,21 @@
 use perito_domain::spec::Stage;
 use tch::Tensor;
 
-use crate::{error::Result, network::Network};
+use crate::{
+    error::Result,
+    network::{Network, dropped},
+};
+
+pub(crate) const STAGES: [Stage; 4] = [Stage::Layer1, Stage::Layer2, Stage::Layer3, Stage::Layer4];
 
 pub(crate) fn stage(network: &Network, stage: Stage, input: &Tensor, trains: bool) -> Result<Tensor> {
     let (convolution, norm) = (format!("{stage}.conv"), format!("{stage}.bn"));
-    let features = network.convolution_norm(&convolution, &norm, input, 1, 1, trains)?.f_relu_()?;
-    Ok(features.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)?)
+    let features = network.convolution_norm(&convolution, &norm, input, 1, 1, trains)?;
+    // ReLU never changes which value is the largest, so it may come after the pooling, where a quarter of the values is left.
+    Ok(features.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)?.f_relu_()?)
 }
 
-pub(crate) fn head(network: &Network, features: &Tensor, trains: bool) -> Result<Tensor> {
+pub(crate) fn head(network: &Network, features: &Tensor, dropout: Option<&Tensor>) -> Result<Tensor> {
     let hidden = network.linear("fc1", &features.f_flatten(1, -1)?)?.f_relu_()?;
-    network.linear("fc2", &hidden.f_dropout(network.topology.dropout, trains)?)
+    network.linear("fc2", &dropped(hidden, dropout)?)
 }

@@ -2,10 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{NetError, Result};
 
 /// What the user asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DeviceRequest {
     /// The first GPU if libtorch sees one, else the CPU.
     Auto,
@@ -35,20 +38,58 @@ impl FromStr for DeviceRequest {
     }
 }
 
+impl fmt::Display for DeviceRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceRequest {
+    type Error = NetError;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<DeviceRequest> for String {
+    fn from(request: DeviceRequest) -> Self {
+        request.to_string()
+    }
+}
+
 impl DeviceRequest {
     /// Finds the device.
     ///
     /// # Errors
-    /// When it was asked for by name and is absent. libtorch without CUDA, or linked so that CUDA got lost, sees no GPU.
+    /// When it was asked for by name and is absent, or when CUDA got lost on the way from the libtorch that this was compiled
+    /// against to the one that runs.
     pub fn resolve(self) -> Result<Device> {
+        // Set by the build script. Linkers drop libraries that look unused, and a worker that then runs on the CPU for weeks is
+        // worse than one that does not start.
+        if cfg!(libtorch_cuda) && self != Self::Cpu && !tch::utils::has_cudart() {
+            return Err(NetError::Device(
+                "this was compiled against libtorch with CUDA, but runs without: put its lib folder back where it was, \
+                 or use --device cpu"
+                    .to_owned(),
+            ));
+        }
         let gpus = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
         match self {
             Self::Auto if gpus > 0 => Ok(Device(tch::Device::Cuda(0))),
             Self::Auto | Self::Cpu => Ok(Device(tch::Device::Cpu)),
             Self::Cuda(number) if number < gpus => Ok(Device(tch::Device::Cuda(number))),
+            Self::Cuda(number) if !cfg!(libtorch_cuda) => Err(NetError::Device(format!(
+                "device cuda:{number} was asked for, but this was compiled against libtorch for the CPU: set LIBTORCH to a build with \
+                 CUDA and compile again, or use --device cpu"
+            ))),
             Self::Cuda(number) => Err(NetError::Device(format!(
-                "device cuda:{number} was asked for, and libtorch sees {gpus} GPUs: check nvidia-smi, and that LIBTORCH was a CUDA build \
-                 when this was compiled; or use --device cpu"
+                "device cuda:{number} was asked for, and libtorch sees {gpus} GPUs: check the driver (nvidia-smi) and \
+                 CUDA_VISIBLE_DEVICES, or use --device cpu"
             ))),
         }
     }
@@ -63,9 +104,9 @@ impl fmt::Display for Device {
     }
 }
 
-/// How many threads one operation uses on a CPU.
+/// How many threads one operation uses on a CPU: one at least. To be called on the thread that runs networks, before anything else.
 pub fn set_threads(threads: usize) {
-    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
 }
 
 #[cfg(test)]
@@ -80,5 +121,14 @@ mod tests {
         assert!(absent.contains("cuda:999"), "{absent}");
         assert!("gpu".parse::<DeviceRequest>().is_err());
         assert_eq!(DeviceRequest::Cpu.resolve().unwrap().to_string(), "cpu");
+    }
+
+    #[test]
+    fn a_request_reads_as_it_is_written() {
+        for text in ["auto", "cpu", "cuda:2"] {
+            assert_eq!(text.parse::<DeviceRequest>().unwrap().to_string(), text);
+            let json = format!("\"{text}\"");
+            assert_eq!(serde_json::to_string(&serde_json::from_str::<DeviceRequest>(&json).unwrap()).unwrap(), json);
+        }
     }
 }

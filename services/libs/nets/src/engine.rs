@@ -5,13 +5,14 @@ use perito_domain::{
     preprocessing::Preprocessing,
     severity::CLASSES,
 };
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::{
     batch::Normalizer,
     device::Device,
-    error::{NetError, Result},
+    error::Result,
     network::{NORM_EPSILON, Network, Pass, Topology},
+    output::{rows, softmax},
     weights,
 };
 
@@ -29,8 +30,8 @@ impl Engine {
     pub fn load(topology: &Topology, preprocessing: &Preprocessing, bytes: &[u8], device: Device) -> Result<Self> {
         let tensors = weights::read(topology, bytes, device)?;
         let mut network = Network { topology: *topology, tensors, folded: false };
-        tch::no_grad(|| fold(&mut network))?;
-        Ok(Self { network, normalizer: Normalizer::new(preprocessing, device)? })
+        fold(&mut network)?;
+        Ok(Self { network, normalizer: Normalizer::new(topology, preprocessing, device)? })
     }
 
     /// Side of the square input in pixels.
@@ -41,9 +42,12 @@ impl Engine {
     /// Logits of images, each `side * side * 3` bytes of interleaved RGB.
     ///
     /// # Errors
-    /// An image of another size, or libtorch's errors.
+    /// An image of another size, weights that are no numbers, or libtorch's errors.
     pub fn logits(&self, images: &[&[u8]]) -> Result<Vec<[f32; CLASSES]>> {
-        rows(&tch::no_grad(|| self.run(images))?)
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        rows(&self.network.logits(&self.normalizer.tensor(images)?, Pass::Evaluation)?)
     }
 
     /// Class probabilities of images: the softmax of their logits.
@@ -51,25 +55,14 @@ impl Engine {
     /// # Errors
     /// As for [`Self::logits`].
     pub fn probabilities(&self, images: &[&[u8]]) -> Result<Vec<[f32; CLASSES]>> {
-        rows(&tch::no_grad(|| Ok::<_, NetError>(self.run(images)?.f_softmax(1, Kind::Float)?))?)
+        Ok(self.logits(images)?.into_iter().map(softmax).collect())
     }
-
-    fn run(&self, images: &[&[u8]]) -> Result<Tensor> {
-        self.network.logits(&self.normalizer.tensor(images)?, Pass::Evaluation)
-    }
-}
-
-/// A (batch, 3) tensor as rows.
-pub(crate) fn rows(tensor: &Tensor) -> Result<Vec<[f32; CLASSES]>> {
-    let plain = tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
-    let mut values = vec![0.0_f32; plain.numel()];
-    plain.f_copy_data(&mut values, plain.numel())?;
-    Ok(values.as_chunks::<CLASSES>().0.to_vec())
 }
 
 /// Folds every batch norm into the convolution before it: `norm(W x + b) = (g W) x + (g (b - mean) + offset)` with
 /// `g = weight / sqrt(variance + epsilon)` (Jacob et al., 2017, section 3.2).
 fn fold(network: &mut Network) -> Result<()> {
+    let _guard = tch::no_grad_guard();
     let topology = network.topology;
     let mut convolutions = Vec::new();
     let mut last = None;

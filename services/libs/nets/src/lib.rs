@@ -3,24 +3,31 @@
 //! | module | holds |
 //! |---|---|
 //! | [`device`] | CPU or a GPU, chosen once at start |
-//! | [`network`] | tensors by name, and the forward pass of each architecture |
-//! | [`cnn4`], [`resnet18`] | the architectures, as functions of named tensors |
-//! | [`weights`] | safetensors in and out, checked; initial weights from a seed |
-//! | [`batch`] | 8-bit pixels to normalised tensors, on the device |
+//! | `network` | tensors by name, the forward pass over stages, freezing |
+//! | `cnn4`, `resnet18` | the architectures, as functions of named tensors |
+//! | `weights`, `initial` | safetensors in and out, checked; initial weights from a seed |
+//! | `batch`, `output` | 8-bit pixels to normalised tensors, on the device; logits to numbers |
 //! | [`engine`] | inference |
-//! | [`trainer`], [`optimizer`], [`schedule`] | training |
+//! | [`trainer`] | a training run: steps, measurements |
+//! | `dropout`, `optimizer`, `checkpoint`, [`schedule`] | its parts |
 //!
 //! Everything here runs on the one thread that the caller keeps for it: tensors can move between threads, but cannot be shared.
 //!
-//! To add an architecture: its tensors in `perito_domain::parameters`, a module with its forward pass, an arm in [`network`].
+//! To add an architecture: its tensors in `perito_domain::parameters`, a module with its stages and head, an arm in `network`.
+//!
+//! `tests/golden/generate.py` computes in PyTorch what the tests compare with.
 
 mod batch;
+mod checkpoint;
 mod cnn4;
 pub mod device;
+mod dropout;
 pub mod engine;
 mod error;
+mod initial;
 mod network;
 mod optimizer;
+mod output;
 mod resnet18;
 pub mod schedule;
 pub mod trainer;
@@ -31,7 +38,7 @@ pub use engine::Engine;
 pub use error::{NetError, Result};
 pub use network::Topology;
 pub use schedule::learning_rate;
-pub use trainer::{StepOutcome, Trainer};
+pub use trainer::{StepLoss, Trainer};
 
 /// The version of libtorch that this was compiled against.
 pub fn libtorch_version() -> &'static str {

@@ -1,7 +1,5 @@
 //! Tensors by name, and what the architectures' forward passes are made of.
 
-use std::collections::BTreeMap;
-
 use perito_domain::spec::{Architecture, Stage};
 use tch::Tensor;
 
@@ -9,6 +7,7 @@ use crate::{
     cnn4,
     error::{NetError, Result},
     resnet18,
+    weights::Tensors,
 };
 
 /// What identifies a network's shape.
@@ -22,64 +21,65 @@ pub struct Topology {
     pub dropout: f64,
 }
 
-/// torch.nn.BatchNorm2d's defaults.
+/// `torch.nn.BatchNorm2d`'s defaults.
 pub(crate) const NORM_MOMENTUM: f64 = 0.1;
 pub(crate) const NORM_EPSILON: f64 = 1e-5;
 
 /// A network: its shape and its tensors, by their names in a weight file.
 pub(crate) struct Network {
     pub(crate) topology: Topology,
-    pub(crate) tensors: BTreeMap<String, Tensor>,
+    pub(crate) tensors: Tensors,
     /// Whether batch norms have been folded into the convolutions before them.
     pub(crate) folded: bool,
 }
 
 /// How a forward pass behaves.
 #[derive(Clone, Copy)]
-pub(crate) enum Pass {
+pub(crate) enum Pass<'a> {
     /// Running statistics, no dropout.
     Evaluation,
     /// Statistics of the batch, dropout; stages up to the frozen one as in evaluation, without gradients.
     Training {
         /// The last frozen stage.
         frozen: Option<Stage>,
+        /// What the features before the head are multiplied with: 0 where dropped, see [`crate::dropout`].
+        dropout: Option<&'a Tensor>,
     },
-}
-
-impl Pass {
-    fn trains(self, stage: Stage) -> bool {
-        match self {
-            Self::Evaluation => false,
-            Self::Training { frozen } => frozen.is_none_or(|frozen| stage > frozen),
-        }
-    }
 }
 
 impl Network {
     /// Logits (batch, 3) of normalised pixels (batch, 3, side, side).
-    pub(crate) fn logits(&self, input: &Tensor, pass: Pass) -> Result<Tensor> {
-        let stages: &[Stage] = match self.topology.architecture {
-            Architecture::Cnn4 => &[Stage::Layer1, Stage::Layer2, Stage::Layer3, Stage::Layer4],
-            Architecture::Resnet18 => &[Stage::Stem, Stage::Layer1, Stage::Layer2, Stage::Layer3, Stage::Layer4],
+    pub(crate) fn logits(&self, input: &Tensor, pass: Pass<'_>) -> Result<Tensor> {
+        let (stages, stage, head): (&[Stage], StageFunction, HeadFunction) = match self.topology.architecture {
+            Architecture::Cnn4 => (&cnn4::STAGES, cnn4::stage, cnn4::head),
+            Architecture::Resnet18 => (&resnet18::STAGES, resnet18::stage, resnet18::head),
         };
         let mut features = input.shallow_clone();
-        for &stage in stages {
-            let trains = pass.trains(stage);
-            let run = || match self.topology.architecture {
-                Architecture::Cnn4 => cnn4::stage(self, stage, &features, trains),
-                Architecture::Resnet18 => resnet18::stage(self, stage, &features, trains),
+        for &name in stages {
+            let trains = match pass {
+                Pass::Evaluation => false,
+                Pass::Training { frozen, .. } => is_trained(Some(name), frozen),
             };
-            features = if trains { run()? } else { tch::no_grad(run)? };
+            // Nothing before a stage that does not train does either, so no gradient has to flow through it.
+            let _guard = (!trains).then(tch::no_grad_guard);
+            features = stage(self, name, &features, trains)?;
         }
-        let trains = matches!(pass, Pass::Training { .. });
-        match self.topology.architecture {
-            Architecture::Cnn4 => cnn4::head(self, &features, trains),
-            Architecture::Resnet18 => resnet18::head(self, &features, trains),
+        match pass {
+            Pass::Evaluation => {
+                let _guard = tch::no_grad_guard();
+                head(self, &features, None)
+            }
+            Pass::Training { dropout, .. } => head(self, &features, dropout),
         }
     }
 
     pub(crate) fn tensor(&self, name: &str) -> Result<&Tensor> {
-        self.tensors.get(name).ok_or_else(|| NetError::Weights(format!("there is no tensor {name}")))
+        self.tensors.get(name).ok_or_else(|| NetError::Weights(format!("tensor {name} is missing")))
+    }
+
+    /// The tensors of these names, with them.
+    pub(crate) fn named<'a>(&'a self, names: &'a [String]) -> Result<Vec<(&'a str, &'a Tensor)>> {
+        names.iter().map(|name| Ok((name.as_str(), self.tensor(name)?))).collect()
     }
 
     /// A convolution and the batch norm behind it.
@@ -114,5 +114,24 @@ impl Network {
     pub(crate) fn linear(&self, name: &str, input: &Tensor) -> Result<Tensor> {
         let weight = self.tensor(&format!("{name}.weight"))?;
         Ok(input.f_linear(weight, Some(self.tensor(&format!("{name}.bias"))?))?)
+    }
+}
+
+type StageFunction = fn(&Network, Stage, &Tensor, bool) -> Result<Tensor>;
+type HeadFunction = fn(&Network, &Tensor, Option<&Tensor>) -> Result<Tensor>;
+
+/// Whether a stage (the head: `None`) is trained when all stages up to `frozen` stay as they are.
+pub(crate) fn is_trained(stage: Option<Stage>, frozen: Option<Stage>) -> bool {
+    match (stage, frozen) {
+        (Some(stage), Some(frozen)) => stage > frozen,
+        _ => true,
+    }
+}
+
+/// Dropout with a mask that was drawn before.
+pub(crate) fn dropped(features: Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    match mask {
+        Some(mask) => Ok(features.f_mul(mask)?),
+        None => Ok(features),
     }
 }

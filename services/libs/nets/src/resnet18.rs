@@ -4,12 +4,18 @@
 use perito_domain::spec::Stage;
 use tch::Tensor;
 
-use crate::{error::Result, network::Network};
+use crate::{
+    error::Result,
+    network::{Network, dropped},
+};
+
+pub(crate) const STAGES: [Stage; 5] = [Stage::Stem, Stage::Layer1, Stage::Layer2, Stage::Layer3, Stage::Layer4];
 
 pub(crate) fn stage(network: &Network, stage: Stage, input: &Tensor, trains: bool) -> Result<Tensor> {
     if stage == Stage::Stem {
-        let features = network.convolution_norm("conv1", "bn1", input, 2, 3, trains)?.f_relu_()?;
-        return Ok(features.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?);
+        let features = network.convolution_norm("conv1", "bn1", input, 2, 3, trains)?;
+        // ReLU after the pooling instead of before: the same result, as in cnn4, on a quarter of the values.
+        return Ok(features.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?.f_relu_()?);
     }
     let stride = if stage == Stage::Layer1 { 1 } else { 2 };
     let features = basic_block(network, &format!("{stage}.0"), input, stride, trains)?;
@@ -22,7 +28,7 @@ fn basic_block(network: &Network, name: &str, input: &Tensor, stride: i64, train
         network.convolution_norm(&convolution, &norm, input, stride, 1, trains)
     };
     let hidden = layer(1, input, stride)?.f_relu_()?;
-    let output = layer(2, &hidden, 1)?;
+    let mut output = layer(2, &hidden, 1)?;
     // The first block of layer2 to layer4 halves the picture: its shortcut must too.
     let shortcut = if stride == 1 {
         input.shallow_clone()
@@ -30,10 +36,10 @@ fn basic_block(network: &Network, name: &str, input: &Tensor, stride: i64, train
         let (convolution, norm) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
         network.convolution_norm(&convolution, &norm, input, stride, 0, trains)?
     };
-    Ok(output.f_add(&shortcut)?.f_relu_()?)
+    Ok(output.f_add_(&shortcut)?.f_relu_()?)
 }
 
-pub(crate) fn head(network: &Network, features: &Tensor, trains: bool) -> Result<Tensor> {
+pub(crate) fn head(network: &Network, features: &Tensor, dropout: Option<&Tensor>) -> Result<Tensor> {
     let pooled = features.f_adaptive_avg_pool2d([1, 1])?.f_flatten(1, -1)?;
-    network.linear("fc", &pooled.f_dropout(network.topology.dropout, trains)?)
+    network.linear("fc", &dropped(pooled, dropout)?)
 }

@@ -1,13 +1,12 @@
-//! Weight files (safetensors) in and out, checked against the table of parameters; initial weights from a seed.
+//! Weight files (safetensors) in and out, checked against the table of parameters.
 
-use std::{borrow::Cow, collections::BTreeMap};
-
-use perito_domain::{
-    parameters::{Parameter, Role, head, parameters},
-    random::{Purpose, rng},
-    spec::Architecture,
+use std::{
+    borrow::{Borrow, Cow},
+    collections::{BTreeMap, HashMap},
+    fmt::Display,
 };
-use rand_distr::{Distribution, Normal, Uniform};
+
+use perito_domain::parameters::{Parameter, head, parameters};
 use safetensors::{Dtype, SafeTensors, View};
 use tch::{Kind, Tensor};
 
@@ -24,30 +23,52 @@ pub(crate) fn table(topology: &Topology) -> Vec<Parameter> {
     parameters(topology.architecture, topology.image_size)
 }
 
-/// Reads every tensor of the table from a weight file. Other tensors in it (such as `num_batches_tracked`) are ignored.
+/// Reads exactly the tensors of the table from a weight file. `num_batches_tracked`, which torchvision's files have beside each batch
+/// norm, is passed over: it serves an averaging of statistics that no network here uses.
 ///
 /// # Errors
-/// Names the tensor that is missing or has another shape or type.
+/// Names the tensor that is missing, has another shape or type, or belongs to another network.
 pub(crate) fn read(topology: &Topology, bytes: &[u8], device: Device) -> Result<Tensors> {
     let file = parse(bytes)?;
-    table(topology)
+    let tensors: Tensors = table(topology)
         .into_iter()
-        .map(|parameter| Ok((parameter.name.clone(), read_one(&file, &parameter, device)?)))
-        .collect()
+        .map(|parameter| {
+            let tensor = read_one(&file, &parameter, device)?;
+            Ok((parameter.name, tensor))
+        })
+        .collect::<Result<_>>()?;
+    let foreign = |name: &&str| !tensors.contains_key(*name) && !name.ends_with(".num_batches_tracked");
+    match file.names().into_iter().filter(foreign).min() {
+        Some(name) => Err(NetError::Weights(format!("tensor {name} belongs to no {}", topology.architecture))),
+        None => Ok(tensors),
+    }
 }
 
-/// Like [`read`], but takes the head from `fresh` when the file's has another number of classes (ImageNet's thousand).
-pub(crate) fn read_backbone(topology: &Topology, bytes: &[u8], mut fresh: Tensors, device: Device) -> Result<Tensors> {
+/// Like [`read`], but keeps the head of `fresh` when the file's differs in nothing but the number of classes (ImageNet's thousand).
+/// Also gives the names of the tensors that were left aside for that.
+pub(crate) fn read_backbone(
+    topology: &Topology,
+    bytes: &[u8],
+    fresh: Tensors,
+    device: Device,
+) -> Result<(Tensors, Vec<String>)> {
     let file = parse(bytes)?;
     let head = head(topology.architecture);
-    let bias = format!("{head}.bias");
-    let same_head = file.tensor(&bias).is_ok_and(|bias| bias.shape() == [perito_domain::severity::CLASSES]);
-    for parameter in table(topology) {
-        if same_head || !parameter.name.starts_with(&format!("{head}.")) {
-            fresh.insert(parameter.name.clone(), read_one(&file, &parameter, device)?);
-        }
+    let is_head = |parameter: &Parameter| parameter.name.strip_prefix(head).is_some_and(|rest| rest.starts_with('.'));
+    let has_other_classes = |parameter: &Parameter| {
+        let Ok(view) = file.tensor(&parameter.name) else { return false };
+        view.shape().first() != parameter.shape.first() && view.shape().get(1..) == parameter.shape.get(1..)
+    };
+    let (heads, backbone): (Vec<_>, Vec<_>) = table(topology).into_iter().partition(is_head);
+    if !heads.iter().all(has_other_classes) {
+        return Ok((read(topology, bytes, device)?, Vec::new()));
     }
-    Ok(fresh)
+    let mut tensors = fresh;
+    for parameter in backbone {
+        let tensor = read_one(&file, &parameter, device)?;
+        tensors.insert(parameter.name, tensor);
+    }
+    Ok((tensors, heads.into_iter().map(|parameter| parameter.name).collect()))
 }
 
 fn parse(bytes: &[u8]) -> Result<SafeTensors<'_>> {
@@ -72,11 +93,15 @@ pub(crate) fn tensor(data: &[u8], shape: &[usize], device: Device) -> Result<Ten
     Ok(Tensor::f_from_data_size(data, &shape, Kind::Float)?.f_to_device(device.0)?)
 }
 
-/// Writes tensors as a safetensors file.
-pub(crate) fn write<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>) -> Result<Vec<u8>> {
-    let views =
-        tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::copy(tensor)?))).collect::<Result<Vec<_>>>()?;
-    safetensors::serialize(views, None).map_err(|error| NetError::Weights(format!("write safetensors: {error}")))
+/// Writes tensors as a safetensors file, with an entry of metadata (one at most: several would have no fixed order).
+pub(crate) fn write<N: AsRef<str> + Ord + Display, T: Borrow<Tensor>>(
+    tensors: impl IntoIterator<Item = (N, T)>,
+    metadata: Option<(&str, String)>,
+) -> Result<Vec<u8>> {
+    let views = tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::copy(tensor.borrow())?)));
+    let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_owned(), value)]));
+    safetensors::serialize(views.collect::<Result<Vec<_>>>()?, metadata)
+        .map_err(|error| NetError::Weights(format!("write safetensors: {error}")))
 }
 
 /// A tensor's values in row-major order.
@@ -110,40 +135,4 @@ impl View for Bytes {
     fn data_len(&self) -> usize {
         self.data.len()
     }
-}
-
-/// First values, a function of the seed alone: each tensor draws from a stream of its own, numbered by its place in the table.
-///
-/// The distributions are PyTorch's. `cnn4`: `nn.Conv2d` and `nn.Linear` (`kaiming_uniform_(a=sqrt(5))`, so uniform within
-/// 1/sqrt(fan in)). `resnet18`: torchvision's (`kaiming_normal_(mode="fan_out")` for convolutions), the head as `nn.Linear`.
-pub(crate) fn initial(topology: &Topology, seed: u64, device: Device) -> Result<Tensors> {
-    table(topology)
-        .into_iter()
-        .enumerate()
-        .map(|(index, parameter)| {
-            let values = draw(topology.architecture, &parameter, seed, index as u64)?;
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
-            Ok((parameter.name.clone(), tensor(&bytes, &parameter.shape, device)?))
-        })
-        .collect()
-}
-
-fn draw(architecture: Architecture, parameter: &Parameter, seed: u64, index: u64) -> Result<Vec<f32>> {
-    let count: usize = parameter.shape.iter().product();
-    let mut rng = rng(seed, Purpose::Weights, 0, index);
-    let impossible = |_| NetError::Weights(format!("tensor {} has an impossible shape", parameter.name));
-    let fan_in = || parameter.shape[1..].iter().product::<usize>();
-    let bound = match parameter.role {
-        Role::NormWeight | Role::RunningVariance => return Ok(vec![1.0; count]),
-        Role::NormBias | Role::RunningMean => return Ok(vec![0.0; count]),
-        Role::Convolution if architecture == Architecture::Resnet18 => {
-            let fan_out = parameter.shape[0] * parameter.shape[2..].iter().product::<usize>();
-            let normal = Normal::new(0.0, (2.0 / fan_out as f32).sqrt()).map_err(|_| impossible(()))?;
-            return Ok(normal.sample_iter(&mut rng).take(count).collect());
-        }
-        Role::Convolution | Role::Linear => (fan_in() as f32).sqrt().recip(),
-        Role::Bias { fan_in } => (fan_in as f32).sqrt().recip(),
-    };
-    let uniform = Uniform::new(-bound, bound).map_err(|_| impossible(()))?;
-    Ok(uniform.sample_iter(&mut rng).take(count).collect())
 }

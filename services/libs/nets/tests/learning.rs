@@ -1,43 +1,15 @@
 //! Training and inference through the public API, on the CPU.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod common;
 
-use perito_domain::{
-    Severity,
-    preprocessing::Preprocessing,
-    spec::{JobSpec, TrainSpec},
-};
-use perito_nets::{Device, DeviceRequest, Engine, NetError, Topology, Trainer};
+use std::ops::Range;
+
+use common::{cpu, spec, topology, trainer, views};
+use perito_domain::{Severity, preprocessing::Preprocessing};
+use perito_nets::{Engine, NetError, Trainer};
 use safetensors::SafeTensors;
-use serde_json::{Value, json};
-
-/// Dropout draws from a generator that belongs to the whole process: what compares runs has to run alone.
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn cpu() -> Device {
-    DeviceRequest::Cpu.resolve().unwrap()
-}
-
-fn spec(architecture: &str, more: Value) -> TrainSpec {
-    let mut spec = json!({
-        "kind": "train", "model": "m", "dataset": "d", "architecture": architecture, "image_size": 32, "freeze": null, "dropout": 0.2,
-        "optimizer": {"name": "adam", "learning_rate": 0.001},
-    });
-    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    match JobSpec::parse(spec).unwrap() {
-        JobSpec::Train(spec) => *spec,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn trainer(spec: &TrainSpec) -> Trainer {
-    Trainer::new(spec, &Preprocessing::imagenet(spec.image_size), None, cpu()).unwrap()
-}
+use serde_json::json;
 
 /// Twelve pictures whose brightness tells their class.
 fn pictures(side: usize) -> (Vec<Vec<u8>>, Vec<Severity>) {
@@ -51,29 +23,23 @@ fn pictures(side: usize) -> (Vec<Vec<u8>>, Vec<Severity>) {
         .unzip()
 }
 
-fn views(pictures: &[Vec<u8>]) -> Vec<&[u8]> {
-    pictures.iter().map(Vec::as_slice).collect()
-}
-
-fn run(trainer: &mut Trainer, steps: std::ops::Range<u32>) -> Vec<f64> {
+fn run(trainer: &mut Trainer, steps: Range<u32>) -> Vec<f64> {
     let (pictures, labels) = pictures(32);
     steps.map(|step| trainer.step(&views(&pictures), &labels, 0.001, 1, step).unwrap().loss_sum).collect()
 }
 
 #[test]
 fn both_networks_learn() {
-    let _alone = alone();
     for architecture in ["cnn4", "resnet18"] {
-        let losses = run(&mut trainer(&spec(architecture, json!({}))), 0..12);
+        let losses = run(&mut trainer(&spec(architecture, json!({})), None), 0..12);
         assert!(losses[11] < 0.5 * losses[0], "{architecture}: {losses:?}");
     }
 }
 
 #[test]
 fn the_same_seed_gives_the_same_weights_and_another_one_others() {
-    let _alone = alone();
     let weights = |seed: u64| {
-        let mut trainer = trainer(&spec("cnn4", json!({"seed": seed})));
+        let mut trainer = trainer(&spec("cnn4", json!({"seed": seed})), None);
         run(&mut trainer, 0..3);
         trainer.weights().unwrap()
     };
@@ -82,50 +48,93 @@ fn the_same_seed_gives_the_same_weights_and_another_one_others() {
 }
 
 #[test]
+fn dropout_belongs_to_its_epoch_and_step() {
+    let (pictures, labels) = pictures(32);
+    let loss = |epoch, step| {
+        let mut trainer = trainer(&spec("cnn4", json!({"dropout": 0.5})), None);
+        trainer.step(&views(&pictures), &labels, 0.001, epoch, step).unwrap().loss_sum
+    };
+    assert_eq!(loss(2, 3), loss(2, 3));
+    assert_ne!(loss(2, 3), loss(3, 3));
+    assert_ne!(loss(2, 3), loss(2, 4));
+}
+
+#[test]
 fn a_restored_checkpoint_goes_on_bit_for_bit() {
-    let _alone = alone();
-    for (architecture, optimizer) in [
-        ("cnn4", json!({"name": "sgd", "learning_rate": 0.001, "momentum": 0.9})),
-        ("resnet18", json!({"name": "adam", "learning_rate": 0.001})),
+    for (architecture, freeze, optimizer) in [
+        ("cnn4", None, json!({"name": "sgd", "learning_rate": 0.001, "momentum": 0.9})),
+        ("resnet18", None, json!({"name": "adam", "learning_rate": 0.001})),
+        ("resnet18", Some("layer2"), json!({"name": "adamw", "learning_rate": 0.001})),
     ] {
-        let spec = spec(architecture, json!({"optimizer": optimizer}));
-        let mut whole = trainer(&spec);
+        let spec = spec(architecture, json!({"optimizer": optimizer, "freeze": freeze}));
+        let mut whole = trainer(&spec, None);
         run(&mut whole, 0..3);
         let checkpoint = whole.checkpoint().unwrap();
         run(&mut whole, 3..6);
-        let mut resumed = trainer(&spec);
+        let mut resumed = trainer(&spec, None);
         resumed.restore(&checkpoint).unwrap();
+        assert!(resumed.checkpoint().unwrap() == checkpoint, "{architecture}");
         run(&mut resumed, 3..6);
-        assert!(whole.weights().unwrap() == resumed.weights().unwrap(), "{architecture}");
-        let cut = resumed.restore(&checkpoint[..checkpoint.len() - 9]).unwrap_err();
-        assert!(matches!(cut, NetError::Checkpoint(_)), "{cut}");
+        assert!(whole.checkpoint().unwrap() == resumed.checkpoint().unwrap(), "{architecture}");
     }
 }
 
 #[test]
+fn a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing() {
+    let mut trained = trainer(&spec("cnn4", json!({})), None);
+    run(&mut trained, 0..2);
+    let checkpoint = trained.checkpoint().unwrap();
+    let weights = trained.weights().unwrap();
+    let mut refuse = |checkpoint: &[u8], hint: &str| {
+        let error = trained.restore(checkpoint).unwrap_err();
+        assert!(matches!(error, NetError::Checkpoint(_)), "{error}");
+        assert!(error.to_string().contains(hint), "{error}");
+    };
+    refuse(&checkpoint[..checkpoint.len() - 9], "not a whole");
+    refuse(b"", "not a whole");
+    refuse(&weights, "no checkpoint");
+    let other = |architecture, more| trainer(&spec(architecture, more), None).checkpoint().unwrap();
+    refuse(&other("resnet18", json!({})), "Resnet18");
+    refuse(&other("cnn4", json!({"image_size": 64})), "64");
+    refuse(&other("cnn4", json!({"optimizer": {"name": "sgd", "learning_rate": 0.1}})), "Sgd");
+    let mut frozen = trainer(&spec("cnn4", json!({"freeze": "layer2"})), None);
+    run(&mut frozen, 0..1);
+    refuse(&frozen.checkpoint().unwrap(), "layer1.conv.weight");
+    assert!(trained.checkpoint().unwrap() == checkpoint);
+}
+
+#[test]
 fn frozen_stages_stay_as_they_are_batch_norms_included() {
-    let _alone = alone();
-    let mut trainer = trainer(&spec("resnet18", json!({"freeze": "layer3"})));
-    let before = trainer.weights().unwrap();
-    run(&mut trainer, 0..2);
-    let after = trainer.weights().unwrap();
-    let (before, after) = (SafeTensors::deserialize(&before).unwrap(), SafeTensors::deserialize(&after).unwrap());
-    for (name, tensor) in before.iter() {
-        let same = tensor.data() == after.tensor(name).unwrap().data();
-        let trained = name.starts_with("layer4") || name.starts_with("fc");
-        assert_eq!(same, !trained, "{name}");
+    for (architecture, stage, trained_parts) in
+        [("resnet18", "layer3", ["layer4", "fc"].as_slice()), ("cnn4", "layer2", &["layer3", "layer4", "fc1", "fc2"])]
+    {
+        let mut trainer = trainer(&spec(architecture, json!({"freeze": stage})), None);
+        let before = trainer.weights().unwrap();
+        run(&mut trainer, 0..2);
+        let after = trainer.weights().unwrap();
+        let (before, after) = (SafeTensors::deserialize(&before).unwrap(), SafeTensors::deserialize(&after).unwrap());
+        let is_trained = |name: &str| trained_parts.iter().any(|part| name.starts_with(part));
+        for (name, tensor) in before.iter() {
+            let same = tensor.data() == after.tensor(name).unwrap().data();
+            assert_eq!(same, !is_trained(name), "{name}");
+        }
+        // What has no gradient has no moments either.
+        let checkpoint = trainer.checkpoint().unwrap();
+        let checkpoint = SafeTensors::deserialize(&checkpoint).unwrap();
+        let moments: Vec<&str> =
+            checkpoint.names().into_iter().filter_map(|name| name.strip_prefix("optimizer.")).collect();
+        assert!(!moments.is_empty() && moments.into_iter().all(is_trained), "{architecture}");
     }
 }
 
 #[test]
 fn inference_agrees_with_the_trainers_plain_network() {
-    let _alone = alone();
     for architecture in ["cnn4", "resnet18"] {
         let spec = spec(architecture, json!({}));
-        let mut trainer = trainer(&spec);
+        let mut trainer = trainer(&spec, None);
         run(&mut trainer, 0..3);
-        let topology = Topology { architecture: spec.architecture, image_size: 32, dropout: spec.dropout };
-        let engine = Engine::load(&topology, &Preprocessing::imagenet(32), &trainer.weights().unwrap(), cpu()).unwrap();
+        let weights = trainer.weights().unwrap();
+        let engine = Engine::load(&topology(architecture, 32), &Preprocessing::imagenet(32), &weights, cpu()).unwrap();
         let (pictures, _) = pictures(32);
         let (plain, folded) =
             (trainer.probabilities(&views(&pictures)).unwrap(), engine.probabilities(&views(&pictures)).unwrap());
@@ -133,36 +142,27 @@ fn inference_agrees_with_the_trainers_plain_network() {
             assert!((plain - folded).abs() < 1e-4, "{architecture}: {plain} and {folded}");
         }
         assert!(folded.iter().all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+        assert!(engine.probabilities(&[]).unwrap().is_empty());
     }
 }
 
 #[test]
-fn a_weight_file_that_does_not_fit_is_refused_by_the_tensors_name() {
-    let _alone = alone();
-    let mut small = trainer(&spec("cnn4", json!({})));
-    let weights = small.weights().unwrap();
-    let load = |image_size: u32, bytes: &[u8]| {
-        let topology = Topology { architecture: "cnn4".parse().unwrap(), image_size, dropout: 0.5 };
-        Engine::load(&topology, &Preprocessing::imagenet(image_size), bytes, cpu()).err().unwrap().to_string()
-    };
-    assert!(load(64, &weights).contains("fc1.weight"), "another image size");
-    assert!(load(32, &weights[..weights.len() / 2]).contains("safetensors"), "truncated");
-    let resnet = trainer(&spec("resnet18", json!({}))).weights().unwrap();
-    assert!(load(32, &resnet).contains("layer1.conv.weight"), "another network");
-}
-
-#[test]
 fn a_loss_that_is_no_number_stops_the_run_and_says_where() {
-    let _alone = alone();
-    let mut trainer = trainer(&spec("cnn4", json!({"optimizer": {"name": "sgd", "learning_rate": 10.0}})));
+    let mut trainer = trainer(&spec("cnn4", json!({"optimizer": {"name": "sgd", "learning_rate": 10.0}})), None);
     let (pictures, labels) = pictures(32);
     let error = (0..50).find_map(|step| trainer.step(&views(&pictures), &labels, 1e30, 3, step).err()).unwrap();
     assert!(matches!(error, NetError::NotFinite { epoch: 3, .. }), "{error}");
+    assert!(matches!(trainer.probabilities(&views(&pictures)), Err(NetError::Output { .. })));
 }
 
 #[test]
-fn a_picture_of_another_size_is_refused() {
-    let _alone = alone();
-    let mut trainer = trainer(&spec("cnn4", json!({})));
+fn pictures_and_labels_that_do_not_fit_are_refused() {
+    let mut trainer = trainer(&spec("cnn4", json!({})), None);
+    let (pictures, labels) = pictures(32);
+    let views = views(&pictures);
     assert!(matches!(trainer.probabilities(&[&[0; 10]]), Err(NetError::Input(_))));
+    assert!(matches!(trainer.step(&views[..1], &labels[..1], 0.1, 1, 0), Err(NetError::Input(_))), "batch norm of one");
+    assert!(matches!(trainer.step(&views, &labels[..3], 0.1, 1, 0), Err(NetError::Input(_))), "too few labels");
+    let other_size = Trainer::new(&spec("cnn4", json!({})), &Preprocessing::imagenet(64), None, cpu());
+    assert!(matches!(other_size, Err(NetError::Input(_))));
 }

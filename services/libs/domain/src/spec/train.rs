@@ -152,12 +152,12 @@ pub enum Schedule {
         /// The factor.
         gamma: f64,
     },
-    /// Rises linearly over `warmup_epochs`, then falls along half a cosine to `minimum` at the last epoch.
+    /// Rises linearly over `warmup_epochs`, then falls along half a cosine towards `minimum`: `CosineAnnealingLR`.
     Cosine {
         /// Epochs of linear rise.
         #[serde(default)]
         warmup_epochs: u32,
-        /// The learning rate at the end.
+        /// The learning rate that an epoch after the last would have.
         #[serde(default)]
         minimum: f64,
     },
