@@ -8,8 +8,8 @@ help: ## Lists these targets
 setup: ## Installs what is missing: build tools, Postgres, RabbitMQ, libtorch
 	@deploy/local/setup
 
-build: setup ## Builds everything
-	cargo build --workspace
+build: setup ## Builds all programs
+	cargo build --workspace --bins
 
 demo: ## The main job: trains, promotes, scores and shows results (DATASET=/path for real photographs)
 	@deploy/local/demo
@@ -26,7 +26,7 @@ lint: setup ## Formatting, clippy, documentation, and who may link libtorch
 fmt: ## Formats the code
 	cargo fmt --all
 
-stack-up: setup ## Starts Postgres, RabbitMQ and the object store (PERITO_STACK names the instance)
+stack-up: setup ## Starts Postgres, RabbitMQ and the object store (PERITO_STACK names the instance: demo unless told)
 	@deploy/local/stack up
 	@deploy/local/stack status
 
@@ -36,14 +36,12 @@ stack-down: ## Stops them
 stack-status: ## Says what runs where
 	@deploy/local/stack status
 
-bench: setup ## Measures (release build); prints ratios
+bench: setup ## Runs the benchmarks (cargo bench); there are none yet
 	cargo bench --workspace
 
 sqlx-prepare: ## After a change in SQL: renews .sqlx/, which lets the compiler check queries without a database
 	@deploy/local/sqlx-prepare
 
-clean: ## Stops the demo's and the tests' servers; removes their data and all build products
-	@PERITO_STACK=demo deploy/local/stack down
-	@PERITO_STACK=test deploy/local/stack down
-	rm -rf .local/stacks
+clean: ## Stops every stack of this clone; removes their data and all build products (libtorch stays)
+	@for stack in .local/stacks/*; do [ ! -e "$$stack" ] || PERITO_STACK=$${stack##*/} deploy/local/stack wipe; done
 	cargo clean
