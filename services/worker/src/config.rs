@@ -70,6 +70,12 @@ pub struct WorkArgs {
     /// Memory for decoded training images, in MiB. What does not fit is loaded again in every epoch.
     #[arg(long, env = "PERITO_CACHE_MIB", default_value_t = 2048)]
     pub cache_mib: u64,
+    /// How long a training runs without writing a checkpoint, from which another worker can go on. One is written on SIGTERM too.
+    #[arg(long, env = "PERITO_CHECKPOINT_INTERVAL", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub checkpoint_interval: Duration,
+    /// Write a checkpoint after every so many epochs too.
+    #[arg(long, env = "PERITO_CHECKPOINT_EPOCHS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub checkpoint_epochs: Option<u32>,
     /// The largest image that is fetched, in MiB.
     #[arg(long, env = "PERITO_MAX_IMAGE_MIB", default_value_t = 64)]
     pub max_image_mib: u64,

@@ -19,6 +19,7 @@ use crate::{
     execute::{claim, execute},
     images::ImageSource,
     leases::Leases,
+    train::checkpoint::Policy,
 };
 
 /// What tasks need. One for the process.
@@ -45,6 +46,8 @@ pub struct Context {
     pub batch_size: usize,
     /// Memory for decoded training images, in bytes.
     pub cache_bytes: u64,
+    /// When training writes checkpoints.
+    pub checkpoints: Policy,
 }
 
 impl Context {
@@ -73,6 +76,7 @@ impl Context {
             worker: args.name.clone().unwrap_or_else(default_name),
             batch_size: args.batch_size.into(),
             cache_bytes: args.cache_mib << 20,
+            checkpoints: Policy { interval: args.checkpoint_interval, epochs: args.checkpoint_epochs },
             database,
             objects,
             bucket,

@@ -10,44 +10,53 @@ use perito_domain::{
 use perito_nets::{NetError, Trainer};
 use rand::seq::SliceRandom;
 
-use super::EpochOutcome;
-use crate::{error::TaskError, labelled::LabelledSet, measure::measure, service::Context};
+use super::{
+    Best, EpochOutcome, Sets,
+    checkpoint::{Checkpoints, Position},
+};
+use crate::{error::TaskError, measure::measure, service::Context};
 
-/// Runs an epoch (counted from 1). `None` when the process began to shut down before its end.
+/// Runs an epoch from where it stands to its end. `None` when the process began to shut down before that; then a checkpoint says where.
 pub(super) async fn run(
     context: &Context,
     spec: &TrainSpec,
-    epoch: u32,
+    mut position: Position,
     trainer: &mut Option<Trainer>,
-    training: &LabelledSet,
-    validation: &LabelledSet,
+    sets: &Sets,
+    checkpoints: &mut Checkpoints<'_>,
+    best: Option<&Best>,
 ) -> Result<Option<EpochOutcome>, TaskError> {
     let started = Instant::now();
+    let (epoch, images_before) = (position.epoch, position.images);
     let learning_rate = perito_nets::learning_rate(spec, epoch - 1);
     let (seed, augment) = (spec.seed, spec.augment.clone());
-    let mut batches =
-        training.batches(order(spec, epoch, training.len()), spec.batch_size as usize, move |index, pixels| {
-            perito_vision::augment(pixels, &augment, &mut rng(seed, Purpose::Augment, epoch.into(), index as u64))
-        });
-    let (mut loss, mut correct, mut seen, mut step) = (0.0, 0, 0, 0);
+    let mut order = order(spec, epoch, sets.training.len());
+    order.drain(..order.len().min(position.step as usize * spec.batch_size as usize));
+    let mut batches = sets.training.batches(order, spec.batch_size as usize, move |index, pixels| {
+        perito_vision::augment(pixels, &augment, &mut rng(seed, Purpose::Augment, epoch.into(), index as u64))
+    });
     while let Some(batch) = batches.recv().await {
         if context.shutdown.soft().is_cancelled() {
+            checkpoints.save(&position, trainer, best).await?;
             return Ok(None);
         }
-        let batch = batch?;
+        if checkpoints.is_due() {
+            checkpoints.save(&position, trainer, best).await?;
+        }
+        let (batch, step) = (batch?, position.step);
         let outcome = on_device(context, "a training step", trainer, move |trainer| {
             trainer.step(&batch.views(), &batch.labels, learning_rate, epoch, step)
         })
         .await?;
-        loss += outcome.loss_sum;
-        correct += outcome.correct;
-        seen += outcome.images;
-        step += 1;
+        position.loss_sum += outcome.loss_sum;
+        position.correct += outcome.correct;
+        position.images += outcome.images;
+        position.step += 1;
     }
     let training_seconds = started.elapsed().as_secs_f64();
 
     let device = Arc::new(tokio::sync::Mutex::new(trainer));
-    let measured = measure(validation, |batch| {
+    let measured = measure(&sets.validation, |batch| {
         let device = Arc::clone(&device);
         async move {
             let mut trainer = device.lock().await;
@@ -57,14 +66,14 @@ pub(super) async fn run(
     .await?;
     let row = EpochRow {
         epoch: epoch as i32,
-        training_loss: loss / seen as f64,
-        training_accuracy: correct as f64 / seen as f64,
+        training_loss: position.loss_sum / position.images as f64,
+        training_accuracy: position.correct as f64 / position.images as f64,
         validation_loss: measured.loss,
         validation_accuracy: measured.metrics.accuracy,
         validation_macro_f1: measured.metrics.macro_average.f1,
         learning_rate,
         seconds: started.elapsed().as_secs_f64(),
-        images_per_second: seen as f64 / training_seconds,
+        images_per_second: (position.images - images_before) as f64 / training_seconds,
         device: context.device.device().to_string(),
     };
     Ok(Some(EpochOutcome { row, measured }))

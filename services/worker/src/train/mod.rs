@@ -3,7 +3,11 @@
 //! ```text
 //! load once (fetch, decode) -> [augment (thread pool) -> step (device thread)] per batch -> measure -> row per epoch
 //! ```
+//!
+//! A checkpoint says between which two steps the run stands; all randomness is a function of the place in the run. So a run that
+//! was interrupted anywhere ends with the same weights, bit for bit on the same kind of machine.
 
+pub mod checkpoint;
 mod epoch;
 
 use std::sync::Arc;
@@ -15,8 +19,8 @@ use perito_domain::{
     spec::{JobSpec, Split, TrainSpec},
 };
 use perito_nets::Trainer;
-use sha2::{Digest, Sha256};
 
+use self::checkpoint::{Checkpoints, Position};
 use crate::{
     error::TaskError,
     execute::{Ending, commit},
@@ -51,16 +55,17 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
         "dataset loaded"
     );
 
+    let sets = Sets { training, validation };
+    let mut checkpoints = Checkpoints::new(context, task, spec_digest(spec)?);
     let mut trainer = Some(start(context, task, spec, &contract).await?);
-    let mut best: Option<Best> = None;
-    for epoch in 1..=spec.epochs {
-        if context.shutdown.soft().is_cancelled() {
-            return Ok(Ending::Interrupted);
-        }
-        let Some(outcome) = epoch::run(context, spec, epoch, &mut trainer, &training, &validation).await? else {
+    let resumed = checkpoints.resume(&mut trainer).await?;
+    let (mut position, mut best) = resumed.unwrap_or((Position::start_of(1), None));
+    while position.epoch <= spec.epochs {
+        let epoch = position.epoch;
+        let outcome = epoch::run(context, spec, position, &mut trainer, &sets, &mut checkpoints, best.as_ref()).await?;
+        let Some(EpochOutcome { row, measured }) = outcome else {
             return Ok(Ending::Interrupted);
         };
-        let row = outcome.row;
         tracing::info!(
             epoch,
             loss.training = row.training_loss,
@@ -71,10 +76,14 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
             "epoch done"
         );
         commit(|| context.database.commit_epoch(&task.lease, &row)).await?;
-        if is_better(&outcome.measured.metrics, best.as_ref()) {
+        if is_better(&measured.metrics, best.as_ref()) {
             let weights =
                 epoch::on_device(context, "saving weights", &mut trainer, |trainer| trainer.weights()).await?;
-            best = Some(Best { epoch, measured: outcome.measured, weights });
+            best = Some(Best { epoch, measured, weights });
+        }
+        position = Position::start_of(epoch + 1);
+        if checkpoints.is_due_after(epoch) && epoch < spec.epochs {
+            checkpoints.save(&position, &mut trainer, best.as_ref()).await?;
         }
     }
     // A specification has at least one epoch, and the first one is always better than none.
@@ -92,7 +101,15 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
         )
     })
     .await?;
+    checkpoints.clear().await;
     Ok(Ending::Committed)
+}
+
+/// The SHA-256 of a specification as JSON: what a checkpoint belongs to.
+fn spec_digest(spec: &TrainSpec) -> Result<String, TaskError> {
+    let json = serde_json::to_vec(spec)
+        .map_err(|error| TaskError::Permanent(format!("writing the specification as JSON: {error}")))?;
+    Ok(checkpoint::digest(&json))
 }
 
 async fn load(
@@ -138,7 +155,7 @@ async fn store(
     best: &Best,
 ) -> Result<NewModel, TaskError> {
     let key = format!("models/{}/{}/model.safetensors", task.lease.job_id(), task.lease.attempt());
-    let sha256 = hex::encode(Sha256::digest(&best.weights));
+    let sha256 = checkpoint::digest(&best.weights);
     let bytes = best.weights.len() as i64;
     context
         .objects
@@ -162,6 +179,12 @@ async fn store(
         code_version: perito_runtime::version().to_owned(),
         source: format!("libtorch {} on {}", perito_nets::libtorch_version(), context.device.device()),
     })
+}
+
+/// The dataset's two parts.
+struct Sets {
+    training: LabelledSet,
+    validation: LabelledSet,
 }
 
 /// What one epoch leaves.
