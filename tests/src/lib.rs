@@ -6,11 +6,13 @@
 //! | [`system`] | a database, a bucket, a namespace in the broker, a coordinator and workers |
 //! | [`process`] | one binary that runs, with its log |
 //! | [`photographs`] | pictures for tests, whole and broken |
+//! | [`datasets`] | a dataset that is learned in seconds |
 //! | [`models`] | a model without training |
 //!
 //! Everything panics instead of returning errors: a test that cannot be set up has failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed, and says where")]
 
+pub mod datasets;
 pub mod models;
 pub mod photographs;
 pub mod process;

@@ -2,32 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use perito_domain::Severity;
-use perito_tests::{System, photographs::photograph};
+use perito_tests::{System, datasets::small, photographs::photograph};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, Row};
-
-/// Puts a small labelled set into the bucket and freezes it.
-async fn dataset(system: &System, name: &str) -> Value {
-    let draft = system.post("/v1/datasets", json!({ "name": name })).await;
-    for (split, images) in [("training", 16_u64), ("validation", 6)] {
-        for severity in Severity::ALL {
-            let objects: Vec<_> = (0..images)
-                .map(|number| {
-                    let seed = number + if split == "training" { 0 } else { 1000 };
-                    (format!("datasets/{split}/{severity}/{number}.jpg"), photograph(severity, seed, 96, 64))
-                })
-                .collect();
-            let items: Vec<_> = system
-                .register(&objects)
-                .await
-                .into_iter()
-                .map(|id| json!({"image_id": id, "split": split, "label": severity}))
-                .collect();
-            system.post(&format!("/v1/datasets/{}/items", draft["id"]), json!({ "items": items })).await;
-        }
-    }
-    system.post(&format!("/v1/datasets/{}/freeze", draft["id"]), json!({})).await
-}
 
 fn train_spec(model: &str) -> Value {
     json!({
@@ -41,7 +18,7 @@ fn train_spec(model: &str) -> Value {
 async fn trains_promotes_scores_evaluates_and_shows_the_results() {
     let mut system = System::start().await;
     let worker = system.worker("w1");
-    dataset(&system, "small").await;
+    small(&system).await;
 
     // Train.
     let job = system.submit(train_spec("severity")).await;
@@ -164,7 +141,7 @@ async fn as_the_analyst(system: &System) {
 async fn the_same_seed_and_specification_give_the_same_weights() {
     let mut system = System::start().await;
     let _worker = system.worker("w1");
-    dataset(&system, "small").await;
+    small(&system).await;
     let (first, second) = (system.submit(train_spec("twin")).await, system.submit(train_spec("twin")).await);
     system.success_of(&first).await;
     system.success_of(&second).await;
