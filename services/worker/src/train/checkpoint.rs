@@ -251,12 +251,12 @@ impl<'a> Checkpoints<'a> {
                 Some(best.with(weights))
             }
         };
-        on_device(self.context, "restoring a checkpoint", trainer, move |trainer| trainer.restore(&state)).await.map_err(
-            |error| match error {
+        on_device(self.context, "restoring a checkpoint", trainer, move |trainer| trainer.restore(&state))
+            .await
+            .map_err(|error| match error {
                 TaskError::Network(error) => Unusable::Broken(error.to_string()),
                 error => Unusable::Failed(error),
-            },
-        )?;
+            })?;
         let position = Position {
             epoch: marker.epoch,
             step: marker.step,

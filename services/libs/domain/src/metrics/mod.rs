@@ -1,9 +1,20 @@
-//! Classification metrics from a confusion matrix, with scikit-learn's definitions.
+//! Classification metrics with scikit-learn's definitions.
+//!
+//! | module | holds |
+//! |---|---|
+//! | here | what follows from the confusion matrix |
+//! | [`probability`] | what needs the probabilities: log loss, calibration error, ROC AUC |
+//! | [`bootstrap`] | confidence intervals |
 //!
 //! A precision, recall or F1 whose denominator is zero is 0 (`zero_division=0`). Macro F1 is the mean of the classes' F1,
 //! not the F1 of the mean precision and recall.
 
+pub mod bootstrap;
+pub mod probability;
+
 use serde::{Deserialize, Serialize};
+
+pub use bootstrap::Interval;
 
 use crate::severity::{CLASSES, Severity};
 
@@ -53,6 +64,38 @@ pub struct Metrics {
     pub weighted_average: Average,
     /// The counts that all of these follow from.
     pub confusion: ConfusionMatrix,
+}
+
+/// What a measurement says beyond its confusion matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Certainty {
+    /// Mean cross-entropy, in nats: see [`probability::log_loss`].
+    pub log_loss: f64,
+    /// Expected calibration error of the top label: see [`probability::calibration_error`].
+    pub calibration_error: f64,
+    /// Each class's area under the ROC curve against the others: see [`probability::roc_auc`].
+    pub roc_auc: [Option<f64>; CLASSES],
+    /// 95 % confidence interval of the accuracy: see [`bootstrap`].
+    pub accuracy: Interval,
+    /// 95 % confidence interval of the macro F1.
+    pub macro_f1: Interval,
+}
+
+/// Every metric of images with their actual classes and the probabilities that a model gave.
+pub fn measure(scored: &[(Severity, [f32; CLASSES])]) -> (Metrics, Certainty) {
+    let mut confusion = ConfusionMatrix::default();
+    for (actual, probabilities) in scored {
+        confusion.add(*actual, Severity::most_likely(probabilities));
+    }
+    let (accuracy, macro_f1) = bootstrap::intervals(&confusion);
+    let certainty = Certainty {
+        log_loss: probability::log_loss(scored),
+        calibration_error: probability::calibration_error(scored),
+        roc_auc: Severity::ALL.map(|class| probability::roc_auc(scored, class)),
+        accuracy,
+        macro_f1,
+    };
+    (confusion.metrics(), certainty)
 }
 
 impl ConfusionMatrix {
@@ -115,6 +158,7 @@ fn average(classes: &[ClassMetrics; CLASSES], weights: [f64; CLASSES]) -> Averag
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -122,18 +166,65 @@ mod tests {
         assert!((actual - expected).abs() < 1e-12, "{actual} is not {expected}");
     }
 
-    /// Reference: `sklearn.metrics.classification_report` on the same counts.
+    /// Written by `tests/golden/generate.py`.
+    #[derive(Deserialize)]
+    struct Golden {
+        actual: Vec<usize>,
+        probabilities: Vec<[f32; CLASSES]>,
+        confusion: [[u64; CLASSES]; CLASSES],
+        accuracy: f64,
+        /// Precision, recall, F1 and support of each class.
+        classes: [[f64; 4]; CLASSES],
+        macro_average: [f64; 3],
+        weighted_average: [f64; 3],
+        log_loss: f64,
+        calibration_error: f64,
+        roc_auc: [Option<f64>; CLASSES],
+    }
+
     #[test]
     fn agrees_with_scikit_learn() {
+        let goldens: Vec<Golden> = serde_json::from_str(include_str!("../../tests/golden/metrics.json")).unwrap();
+        assert_eq!(goldens.len(), 24);
+        for golden in goldens {
+            let scored: Vec<_> =
+                golden.actual.iter().map(|&class| Severity::ALL[class]).zip(golden.probabilities).collect();
+            let (metrics, certainty) = measure(&scored);
+            assert_eq!(metrics.confusion.counts, golden.confusion);
+            assert_close(metrics.accuracy, golden.accuracy);
+            for (class, expected) in metrics.classes.iter().zip(golden.classes) {
+                let actual = [class.precision, class.recall, class.f1, class.support as f64];
+                actual.into_iter().zip(expected).for_each(|(actual, expected)| assert_close(actual, expected));
+            }
+            for (average, expected) in
+                [(metrics.macro_average, golden.macro_average), (metrics.weighted_average, golden.weighted_average)]
+            {
+                let actual = [average.precision, average.recall, average.f1];
+                actual.into_iter().zip(expected).for_each(|(actual, expected)| assert_close(actual, expected));
+            }
+            // scikit-learn brings rows of 32-bit numbers, which add up to 1 within their precision, to a sum of 1.
+            assert!((certainty.log_loss - golden.log_loss).abs() < 1e-6, "{} {}", certainty.log_loss, golden.log_loss);
+            assert_close(certainty.calibration_error, golden.calibration_error);
+            for (actual, expected) in certainty.roc_auc.into_iter().zip(golden.roc_auc) {
+                assert_eq!(actual.is_some(), expected.is_some());
+                assert_close(actual.unwrap_or_default(), expected.unwrap_or_default());
+            }
+        }
+    }
+
+    #[test]
+    fn macro_f1_is_the_mean_of_the_classes_f1() {
         let metrics = ConfusionMatrix { counts: [[60, 15, 7], [20, 33, 22], [5, 14, 72]] }.metrics();
-        assert_close(metrics.accuracy, 165.0 / 248.0);
-        assert_close(metrics.classes[0].precision, 60.0 / 85.0);
-        assert_close(metrics.classes[0].recall, 60.0 / 82.0);
-        assert_close(metrics.classes[1].f1, 66.0 / 137.0);
-        let f1 = [120.0 / 167.0, 66.0 / 137.0, 144.0 / 192.0];
-        assert_close(metrics.macro_average.f1, f1.iter().sum::<f64>() / 3.0);
-        assert_close(metrics.weighted_average.f1, (f1[0] * 82.0 + f1[1] * 75.0 + f1[2] * 91.0) / 248.0);
-        assert_close(metrics.weighted_average.recall, metrics.accuracy);
+        assert_close(metrics.macro_average.f1, (120.0 / 167.0 + 66.0 / 137.0 + 144.0 / 192.0) / 3.0);
+    }
+
+    #[test]
+    fn a_probability_of_zero_costs_much_and_not_everything() {
+        let (_, certainty) = measure(&[(Severity::Minor, [0.0, 0.0, 1.0])]);
+        assert!(certainty.log_loss > 80.0 && certainty.log_loss.is_finite());
+        assert_close(certainty.calibration_error, 1.0);
+        let (metrics, nothing) = measure(&[]);
+        assert_eq!((metrics.images, nothing.log_loss, nothing.roc_auc), (0, 0.0, [None; CLASSES]));
     }
 
     #[test]
