@@ -98,9 +98,24 @@ async fn as_the_analyst(system: &System) {
                         / nullif(count(*) filter (where actual = class) + count(*) filter (where predicted = class), 0) as f1
              from analytics.evaluation_predictions cross join unnest(enum_range(null::severity)) as class
              group by job_id, class
+         ), graded as (
+             select job_id, actual, predicted,
+                    (case actual when 'minor' then p_minor when 'moderate' then p_moderate else p_severe end)::float8 as p_actual,
+                    greatest(p_minor, p_moderate, p_severe)::float8 as confidence
+             from analytics.evaluation_predictions
+         ), bins as (
+             select job_id, abs(sum(confidence - (actual = predicted)::int)) as gap
+             from graded group by job_id, greatest(ceil(confidence * 15), 1)
          )
          select m.measured_by, m.images, c.images, m.accuracy, c.accuracy, m.macro_f1,
-                (select avg(coalesce(f1, 0))::float8 from classes where classes.job_id = m.job_id)
+                (select avg(coalesce(f1, 0))::float8 from classes where classes.job_id = m.job_id),
+                m.log_loss, (select avg(-ln(greatest(p_actual, 1.1754943508222875e-38))) from graded where graded.job_id = m.job_id),
+                m.calibration_error, (select sum(gap) from bins where bins.job_id = m.job_id) / c.images,
+                (select roc_auc from analytics.class_metrics k where k.job_id = m.job_id and k.severity = 'severe'),
+                (select avg(case when one.p_severe > other.p_severe then 1 when one.p_severe = other.p_severe then 0.5 else 0 end)::float8
+                 from analytics.evaluation_predictions one join analytics.evaluation_predictions other using (job_id)
+                 where job_id = m.job_id and one.actual = 'severe' and other.actual <> 'severe'),
+                m.accuracy_low, m.accuracy_high, m.macro_f1_low, m.macro_f1_high
          from analytics.model_metrics m join counted c using (job_id)",
     )
     .fetch_all(&mut analyst)
@@ -109,13 +124,28 @@ async fn as_the_analyst(system: &System) {
     assert_eq!(rows.len(), 2, "one from training, one from the evaluation");
     for row in &rows {
         assert_eq!(row.get::<i64, _>(1), row.get::<i64, _>(2));
-        for (stored, computed) in [(3, 4), (5, 6)] {
+        for (stored, computed) in [(3, 4), (5, 6), (7, 8), (9, 10), (11, 12)] {
             let (stored, computed): (f64, f64) = (row.get(stored), row.get(computed));
             assert!((stored - computed).abs() < 1e-9, "{stored} is not {computed}");
+        }
+        for (figure, low, high) in [(3, 13, 14), (5, 15, 16)] {
+            let (figure, low, high): (f64, f64, f64) = (row.get(figure), row.get(low), row.get(high));
+            assert!(low <= figure && figure <= high && low < high, "{low} {figure} {high}");
         }
     }
     // The same model on the same images: training's measurement and the evaluation agree.
     assert!((rows[0].get::<f64, _>(3) - rows[1].get::<f64, _>(3)).abs() < 1e-9);
+
+    // Each epoch says what it was made from.
+    let made: Vec<(String, String, String, String)> = sqlx::query_as(
+        "select distinct seed::text, c.dataset_digest, libtorch_version, device
+         from analytics.training_curves c where length(spec_sha256) = 64 and code_version <> ''",
+    )
+    .fetch_all(&mut analyst)
+    .await
+    .unwrap();
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert_eq!((made[0].0.as_str(), made[0].1.len(), made[0].3.as_str()), ("42", 64, "cpu"));
 
     let worst: Vec<(String, String, i64)> = sqlx::query(
         "select claim_id, severity::text, photographs from analytics.claim_severity order by severity desc, mean_p_severe desc",

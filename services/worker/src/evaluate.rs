@@ -9,7 +9,7 @@ use crate::{
     error::TaskError,
     execute::{Ending, commit},
     labelled::LabelledSet,
-    measure::measure,
+    measure::{Measured, measure},
     service::Context,
 };
 
@@ -24,7 +24,7 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<Ending, TaskEr
     let engine = context.artifacts.engine(model).await?;
     let items = context.database.dataset_items(dataset_id, Some(spec.split)).await?;
     let (set, failures) = LabelledSet::load(&context.images, items, &model.preprocessing, context.cache_bytes).await?;
-    let measured = measure(&set, |batch| {
+    let Measured { measurement, .. } = measure(&set, spec.split, |batch| {
         let engine = Arc::clone(&engine);
         async move {
             let forward = move || engine.lock().unwrap_or_else(PoisonError::into_inner).probabilities(&batch.views());
@@ -32,10 +32,11 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<Ending, TaskEr
         }
     })
     .await?;
-    tracing::info!(accuracy = measured.metrics.accuracy, macro_f1 = measured.metrics.macro_average.f1, "evaluated");
-    commit(|| {
-        context.database.commit_evaluation(task, &measured.metrics, spec.split, &measured.predictions, &failures)
-    })
-    .await?;
+    tracing::info!(
+        accuracy = measurement.metrics.accuracy,
+        macro_f1 = measurement.metrics.macro_average.f1,
+        "evaluated"
+    );
+    commit(|| context.database.commit_evaluation(task, &measurement, &failures)).await?;
     Ok(Ending::Committed)
 }

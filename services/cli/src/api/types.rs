@@ -123,6 +123,8 @@ pub struct Evaluation {
     pub weighted_average: Average,
     /// The counts that all of these follow from.
     pub confusion: Confusion,
+    /// What needs the probabilities; nothing for a measurement of an earlier release.
+    pub certainty: Option<Certainty>,
 }
 
 /// One class's figures.
@@ -143,6 +145,29 @@ pub struct Average {
     pub precision: f64,
     pub recall: f64,
     pub f1: f64,
+}
+
+/// What a measurement says beyond its confusion matrix.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Certainty {
+    /// Mean cross-entropy, in nats.
+    pub log_loss: f64,
+    /// Expected calibration error.
+    pub calibration_error: f64,
+    /// By class; nothing where the class is absent.
+    pub roc_auc: Vec<Option<f64>>,
+    /// 95 % interval of the accuracy.
+    pub accuracy: Interval,
+    /// 95 % interval of the macro F1.
+    pub macro_f1: Interval,
+}
+
+/// A 95 % confidence interval.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[expect(missing_docs, reason = "the usual names")]
+pub struct Interval {
+    pub low: f64,
+    pub high: f64,
 }
 
 /// Counts of images by actual class (row) and predicted class (column).

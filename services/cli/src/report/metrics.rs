@@ -3,7 +3,7 @@
 use comfy_table::Cell;
 
 use super::{number, share, table};
-use crate::api::types::{Average, Evaluation};
+use crate::api::types::{Average, Certainty, Evaluation};
 
 /// Precision, recall and F1, then the confusion matrix.
 pub fn evaluation(evaluation: &Evaluation) -> String {
@@ -33,7 +33,24 @@ pub fn evaluation(evaluation: &Evaluation) -> String {
         cells.extend(row.iter().map(number));
         confusion.add_row(cells);
     }
-    format!("accuracy {:.3} on {} images\n{metrics}\n{confusion}", evaluation.accuracy, evaluation.images)
+    let Evaluation { accuracy, images, .. } = evaluation;
+    match &evaluation.certainty {
+        None => format!("accuracy {accuracy:.3} on {images} images\n{metrics}\n{confusion}"),
+        Some(certainty) => {
+            let Certainty { log_loss, calibration_error, accuracy: of_accuracy, macro_f1, .. } = certainty;
+            let auc = names.iter().zip(&certainty.roc_auc);
+            let auc = auc.filter_map(|(name, auc)| auc.map(|auc| format!("{name} {auc:.3}"))).collect::<Vec<_>>();
+            format!(
+                "accuracy {accuracy:.3} on {images} images, 95 % interval {:.3} to {:.3}; macro F1 {:.3} to {:.3}\n\
+                 log loss {log_loss:.4}, calibration error {calibration_error:.3}, ROC AUC {}\n{metrics}\n{confusion}",
+                of_accuracy.low,
+                of_accuracy.high,
+                macro_f1.low,
+                macro_f1.high,
+                auc.join(", ")
+            )
+        }
+    }
 }
 
 #[cfg(test)]

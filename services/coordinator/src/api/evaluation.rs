@@ -18,6 +18,10 @@ use super::schema;
     "macro_average": {"precision": 0.65, "recall": 0.654, "f1": 0.65},
     "weighted_average": {"precision": 0.656, "recall": 0.665, "f1": 0.658},
     "confusion": {"counts": [[60, 15, 7], [20, 33, 22], [5, 14, 72]]},
+    "certainty": {
+        "log_loss": 0.74, "calibration_error": 0.06, "roc_auc": [0.88, 0.74, 0.9],
+        "accuracy": {"low": 0.605, "high": 0.722}, "macro_f1": {"low": 0.588, "high": 0.708},
+    },
 }))]
 pub(crate) struct Evaluation {
     /// How many images were evaluated.
@@ -32,6 +36,30 @@ pub(crate) struct Evaluation {
     weighted_average: Average,
     /// The counts that all of these follow from.
     confusion: ConfusionMatrix,
+    /// What needs the probabilities. Null in measurements of earlier releases.
+    certainty: Option<Certainty>,
+}
+
+/// What a measurement says beyond its confusion matrix.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Certainty {
+    /// Mean cross-entropy of the labels, in nats.
+    log_loss: f64,
+    /// Expected calibration error of the top label, over 15 bins, 0 to 1.
+    calibration_error: f64,
+    /// Area under the ROC curve of each class against the others, in ascending order of damage; null where a class is absent.
+    roc_auc: Vec<Option<f64>>,
+    /// 95 % bootstrap interval of the accuracy.
+    accuracy: Interval,
+    /// 95 % bootstrap interval of the macro F1.
+    macro_f1: Interval,
+}
+
+/// A 95 % confidence interval.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Interval {
+    low: f64,
+    high: f64,
 }
 
 /// One class's figures.
@@ -71,8 +99,26 @@ impl From<metrics::Average> for Average {
     }
 }
 
-impl From<metrics::Metrics> for Evaluation {
-    fn from(metrics: metrics::Metrics) -> Self {
+impl From<metrics::Interval> for Interval {
+    fn from(interval: metrics::Interval) -> Self {
+        Self { low: interval.low, high: interval.high }
+    }
+}
+
+impl From<metrics::Certainty> for Certainty {
+    fn from(certainty: metrics::Certainty) -> Self {
+        Self {
+            log_loss: certainty.log_loss,
+            calibration_error: certainty.calibration_error,
+            roc_auc: certainty.roc_auc.to_vec(),
+            accuracy: certainty.accuracy.into(),
+            macro_f1: certainty.macro_f1.into(),
+        }
+    }
+}
+
+impl From<(metrics::Metrics, Option<metrics::Certainty>)> for Evaluation {
+    fn from((metrics, certainty): (metrics::Metrics, Option<metrics::Certainty>)) -> Self {
         let class = |(severity, class): (Severity, metrics::ClassMetrics)| ClassMetrics {
             severity,
             precision: class.precision,
@@ -87,6 +133,7 @@ impl From<metrics::Metrics> for Evaluation {
             macro_average: metrics.macro_average.into(),
             weighted_average: metrics.weighted_average.into(),
             confusion: ConfusionMatrix { counts: metrics.confusion.counts.iter().map(|row| row.to_vec()).collect() },
+            certainty: certainty.map(Into::into),
         }
     }
 }

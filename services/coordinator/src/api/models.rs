@@ -227,6 +227,7 @@ impl From<ImportModel> for NewModel {
             artifact_sha256: import.artifact.sha256,
             artifact_bytes: import.artifact.bytes,
             hyperparameters: None,
+            provenance: None,
             best_epoch: None,
             code_version: perito_runtime::version().to_owned(),
             source: import.source,

@@ -3,7 +3,13 @@
 
 use std::collections::HashSet;
 
-use perito_domain::{Severity, failure::ImageFailure, lifecycle::TaskEvent, metrics::Metrics, spec::Split};
+use perito_domain::{
+    Severity,
+    failure::ImageFailure,
+    lifecycle::TaskEvent,
+    metrics::{Certainty, Metrics},
+    spec::Split,
+};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::{
@@ -20,6 +26,34 @@ pub struct Prediction {
     pub image_id: i64,
     /// Probabilities by class index; they add up to 1.
     pub probabilities: [f32; 3],
+}
+
+/// What came of measuring a model on a split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// The part of the dataset.
+    pub split: Split,
+    /// What follows from the confusion matrix.
+    pub metrics: Metrics,
+    /// What needs the probabilities.
+    pub certainty: Certainty,
+    /// The rows that all of it follows from.
+    pub predictions: Vec<Prediction>,
+}
+
+/// What an epoch or a trained model was made from, and with: enough to make it again. The dataset comes from the job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provenance {
+    /// The seed of everything random.
+    pub seed: u64,
+    /// SHA-256 of the specification as JSON, in hexadecimal.
+    pub spec_sha256: String,
+    /// The release.
+    pub code_version: String,
+    /// The version of libtorch.
+    pub libtorch_version: String,
+    /// The device.
+    pub device: String,
 }
 
 /// What a scoring task found: each image of its shard once, in one list or the other.
@@ -74,19 +108,22 @@ impl Database {
     ///
     /// # Errors
     /// `StaleAttempt` when the task is not the caller's any more.
-    pub async fn commit_epoch(&self, lease: &Lease, row: &EpochRow) -> Result<()> {
+    pub async fn commit_epoch(&self, lease: &Lease, row: &EpochRow, made: &Provenance) -> Result<()> {
         let written = sqlx::query!(
             "insert into training_epochs (job_id, epoch, attempt, training_loss, training_accuracy, validation_loss,
                                           validation_accuracy, validation_macro_f1, learning_rate, seconds,
-                                          images_per_second, device)
-             select t.job_id, $3, t.attempt, $4, $5, $6, $7, $8, $9, $10, $11, $12
+                                          images_per_second, device, seed, spec_sha256, dataset_digest, code_version,
+                                          libtorch_version)
+             select t.job_id, $3, t.attempt, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::text::numeric, $14,
+                    (select d.digest from jobs j join datasets d on d.id = j.dataset_id where j.id = t.job_id), $15, $16
              from tasks t where t.id = $1 and t.attempt = $2 and t.state = 'running' for update
              on conflict (job_id, epoch) do update
              set attempt = excluded.attempt, training_loss = excluded.training_loss, training_accuracy = excluded.training_accuracy,
                  validation_loss = excluded.validation_loss, validation_accuracy = excluded.validation_accuracy,
                  validation_macro_f1 = excluded.validation_macro_f1, learning_rate = excluded.learning_rate,
                  seconds = excluded.seconds, images_per_second = excluded.images_per_second, device = excluded.device,
-                 finished_at = now()",
+                 seed = excluded.seed, spec_sha256 = excluded.spec_sha256, dataset_digest = excluded.dataset_digest,
+                 code_version = excluded.code_version, libtorch_version = excluded.libtorch_version, finished_at = now()",
             lease.task_id(),
             lease.attempt(),
             row.epoch,
@@ -98,7 +135,11 @@ impl Database {
             row.learning_rate,
             row.seconds,
             row.images_per_second,
-            row.device
+            row.device,
+            made.seed.to_string(),
+            made.spec_sha256,
+            made.code_version,
+            made.libtorch_version
         )
         .execute(&self.control)
         .await
@@ -114,21 +155,19 @@ impl Database {
         &self,
         task: &ClaimedTask,
         model: &NewModel,
-        metrics: &Metrics,
-        split: Split,
-        predictions: &[Prediction],
+        measurement: &Measurement,
         failures: &[ImageFailure],
     ) -> Result<Model> {
         let dataset_id = dataset_of(task)?;
         let mut tx = self.bulk.begin().await.during("begin the commit")?;
-        end_task(&mut tx, &task.lease, predictions.len(), failures.len()).await?;
+        end_task(&mut tx, &task.lease, measurement.predictions.len(), failures.len()).await?;
         let lineage = Lineage { job_id: task.lease.job_id(), dataset_id };
         let model_id = models::insert(&mut tx, model, Some(&lineage)).await?;
         sqlx::query!("update jobs set model_id = $2 where id = $1", task.lease.job_id(), model_id)
             .execute(&mut *tx)
             .await
             .during("name the job's model")?;
-        measured(&mut tx, task, model_id, dataset_id, metrics, split, predictions).await?;
+        measured(&mut tx, task, model_id, dataset_id, measurement).await?;
         insert_failures(&mut tx, &task.lease, failures).await?;
         let model = models::by_id(&mut tx, model_id).await?;
         tx.commit().await.during("commit the model")?;
@@ -142,16 +181,14 @@ impl Database {
     pub async fn commit_evaluation(
         &self,
         task: &ClaimedTask,
-        metrics: &Metrics,
-        split: Split,
-        predictions: &[Prediction],
+        measurement: &Measurement,
         failures: &[ImageFailure],
     ) -> Result<()> {
         let dataset_id = dataset_of(task)?;
         let model = task.model.as_ref().ok_or_else(|| Error::new(ErrorKind::Invalid, "the task has no model"))?;
         let mut tx = self.bulk.begin().await.during("begin the commit")?;
-        end_task(&mut tx, &task.lease, predictions.len(), failures.len()).await?;
-        measured(&mut tx, task, model.id, dataset_id, metrics, split, predictions).await?;
+        end_task(&mut tx, &task.lease, measurement.predictions.len(), failures.len()).await?;
+        measured(&mut tx, task, model.id, dataset_id, measurement).await?;
         insert_failures(&mut tx, &task.lease, failures).await?;
         tx.commit().await.during("commit the evaluation")
     }
@@ -221,15 +258,14 @@ async fn measured(
     task: &ClaimedTask,
     model_id: i64,
     dataset_id: i64,
-    metrics: &Metrics,
-    split: Split,
-    predictions: &[Prediction],
+    Measurement { split, metrics, certainty, predictions }: &Measurement,
 ) -> Result<()> {
     let (macro_average, weighted) = (metrics.macro_average, metrics.weighted_average);
     let evaluation_id = sqlx::query_scalar!(
         "insert into evaluations (job_id, model_id, dataset_id, split, images, accuracy, macro_precision, macro_recall, macro_f1,
-                                  weighted_precision, weighted_recall, weighted_f1)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) returning id",
+                                  weighted_precision, weighted_recall, weighted_f1, log_loss, calibration_error,
+                                  accuracy_low, accuracy_high, macro_f1_low, macro_f1_high)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) returning id",
         task.lease.job_id(),
         model_id,
         dataset_id,
@@ -241,7 +277,13 @@ async fn measured(
         macro_average.f1,
         weighted.precision,
         weighted.recall,
-        weighted.f1
+        weighted.f1,
+        certainty.log_loss,
+        certainty.calibration_error,
+        certainty.accuracy.low,
+        certainty.accuracy.high,
+        certainty.macro_f1.low,
+        certainty.macro_f1.high
     )
     .fetch_one(&mut **tx)
     .await
@@ -249,14 +291,15 @@ async fn measured(
     for class in Severity::ALL {
         let figures = metrics.classes[class.index()];
         sqlx::query!(
-            "insert into evaluation_classes (evaluation_id, severity, precision, recall, f1, support)
-             values ($1, $2::text::severity, $3, $4, $5, $6)",
+            "insert into evaluation_classes (evaluation_id, severity, precision, recall, f1, support, roc_auc)
+             values ($1, $2::text::severity, $3, $4, $5, $6, $7)",
             evaluation_id,
             class.as_str(),
             figures.precision,
             figures.recall,
             figures.f1,
-            figures.support.cast_signed()
+            figures.support.cast_signed(),
+            certainty.roc_auc[class.index()]
         )
         .execute(&mut **tx)
         .await

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use perito_domain::{
     Severity,
     lifecycle::{JobKind, JobState, TaskEvent},
-    metrics::{ConfusionMatrix, Metrics},
+    metrics::{Certainty, ConfusionMatrix, Interval, Metrics},
     spec::JobSpec,
 };
 use serde_json::Value;
@@ -279,11 +279,11 @@ impl Database {
         .during("read the epochs")
     }
 
-    /// What a training or evaluation job measured.
+    /// What a training or evaluation job measured. A measurement of an earlier release has no more than its confusion matrix.
     ///
     /// # Errors
     /// `NotFound` when the job has measured nothing (yet).
-    pub async fn evaluation(&self, job_id: Uuid) -> Result<Metrics> {
+    pub async fn evaluation(&self, job_id: Uuid) -> Result<(Metrics, Option<Certainty>)> {
         let cells = sqlx::query!(
             r#"select c.actual::text as "actual!", c.predicted::text as "predicted!", c.images
                from evaluations e join confusion_cells c on c.evaluation_id = e.id where e.job_id = $1"#,
@@ -300,7 +300,33 @@ impl Database {
             let (actual, predicted) = (stored::<Severity>(&cell.actual)?, stored::<Severity>(&cell.predicted)?);
             confusion.counts[actual.index()][predicted.index()] = cell.images.unsigned_abs();
         }
-        Ok(confusion.metrics())
+        Ok((confusion.metrics(), self.certainty(job_id).await?))
+    }
+}
+
+impl Database {
+    async fn certainty(&self, job_id: Uuid) -> Result<Option<Certainty>> {
+        let row = sqlx::query!(
+            r#"select log_loss, calibration_error, accuracy_low, accuracy_high, macro_f1_low, macro_f1_high,
+                      array(select c.roc_auc from evaluation_classes c where c.evaluation_id = e.id order by c.severity)
+                          as "roc_auc!: Vec<Option<f64>>"
+               from evaluations e where job_id = $1"#,
+            job_id
+        )
+        .fetch_one(&self.control)
+        .await
+        .during("read the evaluation")?;
+        let interval = |low: Option<f64>, high: Option<f64>| Some(Interval { low: low?, high: high? });
+        let read = || {
+            Some(Certainty {
+                log_loss: row.log_loss?,
+                calibration_error: row.calibration_error?,
+                roc_auc: row.roc_auc.try_into().ok()?,
+                accuracy: interval(row.accuracy_low, row.accuracy_high)?,
+                macro_f1: interval(row.macro_f1_low, row.macro_f1_high)?,
+            })
+        };
+        Ok(read())
     }
 }
 

@@ -38,7 +38,7 @@ pub mod reap;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use commit::{EpochRow, Prediction, ScoreResult};
+pub use commit::{EpochRow, Measurement, Prediction, Provenance, ScoreResult};
 pub use datasets::{Dataset, DraftDataset, LabelledImage};
 pub use error::{Error, ErrorKind, Result};
 pub use images::{ImageObject, NewImage, Registered};

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Database,
+    Database, Provenance,
     datasets::stored,
     error::{During, Error, ErrorKind, Result},
 };
@@ -97,6 +97,8 @@ pub struct NewModel {
     pub code_version: String,
     /// libtorch and device, or what is imported.
     pub source: String,
+    /// How it was trained; nothing for an import.
+    pub provenance: Option<Provenance>,
 }
 
 /// Where a trained model comes from.
@@ -296,12 +298,14 @@ pub(crate) async fn insert(connection: &mut PgConnection, model: &NewModel, line
         .during("lock the model's name")?;
     let preprocessing = serde_json::to_value(&model.preprocessing)
         .map_err(|error| Error::new(ErrorKind::Internal, format!("write the preprocessing as JSON: {error}")))?;
+    let made = model.provenance.as_ref();
     sqlx::query_scalar!(
         "insert into models (name, version, architecture, dropout, class_names, preprocessing, artifact_bucket, artifact_key,
                              artifact_sha256, artifact_bytes, job_id, dataset_id, dataset_digest, hyperparameters, best_epoch,
-                             code_version, source)
+                             code_version, source, seed, spec_sha256, libtorch_version, device)
          select $1, coalesce((select max(version) from models where name = $1), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
-                (select digest from datasets where id = $11), $12, $13, $14, $15
+                (select digest from datasets where id = $11), $12, $13, $14, $15,
+                $16::text::numeric, $17, $18, $19
          returning id",
         model.name.as_str(),
         model.architecture.as_str(),
@@ -317,7 +321,11 @@ pub(crate) async fn insert(connection: &mut PgConnection, model: &NewModel, line
         model.hyperparameters,
         model.best_epoch,
         model.code_version,
-        model.source
+        model.source,
+        made.map(|made| made.seed.to_string()),
+        made.map(|made| made.spec_sha256.as_str()),
+        made.map(|made| made.libtorch_version.as_str()),
+        made.map(|made| made.device.as_str())
     )
     .fetch_one(connection)
     .await

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use perito_database::{ClaimedTask, Prediction};
-use perito_domain::metrics::ConfusionMatrix;
+use perito_domain::{Severity, spec::Split};
 use perito_nets::Trainer;
 use perito_objects::ErrorKind;
 use serde::{Deserialize, Serialize};
@@ -83,10 +83,8 @@ struct Marker {
 struct BestMarker {
     epoch: u32,
     sha256: String,
-    loss: u64,
-    confusion: ConfusionMatrix,
-    /// Image ids, and the bits of their three probabilities.
-    predictions: Vec<(i64, [u32; 3])>,
+    /// Image ids, class indices of their labels, and the bits of their three probabilities.
+    predictions: Vec<(i64, usize, [u32; 3])>,
 }
 
 /// The checkpoints of one training task.
@@ -248,7 +246,7 @@ impl<'a> Checkpoints<'a> {
             None => None,
             Some(best) => {
                 let weights = self.checked(folder, BEST, &best.sha256).await?;
-                Some(best.with(weights))
+                Some(best.with(weights)?)
             }
         };
         on_device(self.context, "restoring a checkpoint", trainer, move |trainer| trainer.restore(&state))
@@ -311,27 +309,21 @@ impl<'a> Checkpoints<'a> {
 
 impl BestMarker {
     fn of(best: &Best) -> Self {
-        let measured = &best.measured;
-        let predictions = measured.predictions.iter();
-        Self {
-            epoch: best.epoch,
-            sha256: digest(&best.weights),
-            loss: measured.loss.to_bits(),
-            confusion: measured.metrics.confusion,
-            predictions: predictions.map(|row| (row.image_id, row.probabilities.map(f32::to_bits))).collect(),
-        }
+        let Measured { measurement, labels } = &best.measured;
+        let rows = measurement.predictions.iter().zip(labels);
+        let rows = rows.map(|(row, label)| (row.image_id, label.index(), row.probabilities.map(f32::to_bits)));
+        Self { epoch: best.epoch, sha256: digest(&best.weights), predictions: rows.collect() }
     }
 
-    fn with(self, weights: Vec<u8>) -> Best {
-        let predictions = self.predictions.into_iter();
-        let measured = Measured {
-            metrics: self.confusion.metrics(),
-            loss: f64::from_bits(self.loss),
-            predictions: predictions
-                .map(|(image_id, bits)| Prediction { image_id, probabilities: bits.map(f32::from_bits) })
-                .collect(),
-        };
-        Best { epoch: self.epoch, measured, weights }
+    fn with(self, weights: Vec<u8>) -> Result<Best, Unusable> {
+        let (mut labels, mut predictions) = (Vec::new(), Vec::new());
+        for (image_id, label, bits) in self.predictions {
+            let label =
+                Severity::ALL.get(label).ok_or_else(|| Unusable::Broken(format!("there is no class {label}")))?;
+            labels.push(*label);
+            predictions.push(Prediction { image_id, probabilities: bits.map(f32::from_bits) });
+        }
+        Ok(Best { epoch: self.epoch, measured: Measured::new(Split::Validation, labels, predictions), weights })
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use perito_database::EpochRow;
+use perito_database::{EpochRow, Measurement};
 use perito_domain::{
     random::{Purpose, rng},
-    spec::TrainSpec,
+    spec::{Split, TrainSpec},
 };
 use perito_nets::{NetError, Trainer};
 use rand::seq::SliceRandom;
@@ -56,7 +56,7 @@ pub(super) async fn run(
     let training_seconds = started.elapsed().as_secs_f64();
 
     let device = Arc::new(tokio::sync::Mutex::new(trainer));
-    let measured = measure(&sets.validation, |batch| {
+    let measured = measure(&sets.validation, Split::Validation, |batch| {
         let device = Arc::clone(&device);
         async move {
             let mut trainer = device.lock().await;
@@ -64,13 +64,14 @@ pub(super) async fn run(
         }
     })
     .await?;
+    let Measurement { metrics, certainty, .. } = &measured.measurement;
     let row = EpochRow {
         epoch: epoch as i32,
         training_loss: position.loss_sum / position.images as f64,
         training_accuracy: position.correct as f64 / position.images as f64,
-        validation_loss: measured.loss,
-        validation_accuracy: measured.metrics.accuracy,
-        validation_macro_f1: measured.metrics.macro_average.f1,
+        validation_loss: certainty.log_loss,
+        validation_accuracy: metrics.accuracy,
+        validation_macro_f1: metrics.macro_average.f1,
         learning_rate,
         seconds: started.elapsed().as_secs_f64(),
         images_per_second: (position.images - images_before) as f64 / training_seconds,

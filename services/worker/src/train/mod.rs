@@ -12,7 +12,7 @@ mod epoch;
 
 use std::sync::Arc;
 
-use perito_database::{ClaimedTask, EpochRow, NewModel};
+use perito_database::{ClaimedTask, EpochRow, NewModel, Provenance};
 use perito_domain::{
     metrics::Metrics,
     preprocessing::Preprocessing,
@@ -55,8 +55,9 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
         "dataset loaded"
     );
 
+    let provenance = provenance(context, spec)?;
     let sets = Sets { training, validation };
-    let mut checkpoints = Checkpoints::new(context, task, spec_digest(spec)?);
+    let mut checkpoints = Checkpoints::new(context, task, provenance.spec_sha256.clone());
     let mut trainer = Some(start(context, task, spec, &contract).await?);
     let resumed = checkpoints.resume(&mut trainer).await?;
     let (mut position, mut best) = resumed.unwrap_or((Position::start_of(1), None));
@@ -75,8 +76,8 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
             images_per_second = row.images_per_second,
             "epoch done"
         );
-        commit(|| context.database.commit_epoch(&task.lease, &row)).await?;
-        if is_better(&measured.metrics, best.as_ref()) {
+        commit(|| context.database.commit_epoch(&task.lease, &row, &provenance)).await?;
+        if is_better(&measured.measurement.metrics, best.as_ref()) {
             let weights =
                 epoch::on_device(context, "saving weights", &mut trainer, |trainer| trainer.weights()).await?;
             best = Some(Best { epoch, measured, weights });
@@ -88,28 +89,23 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
     }
     // A specification has at least one epoch, and the first one is always better than none.
     let best = best.ok_or(TaskError::Panic("training"))?;
-    let model = store(context, task, spec, contract, &best).await?;
-    let Best { measured, .. } = best;
-    commit(|| {
-        context.database.commit_training(
-            task,
-            &model,
-            &measured.metrics,
-            Split::Validation,
-            &measured.predictions,
-            &failures,
-        )
-    })
-    .await?;
+    let model = store(context, task, spec, contract, provenance, &best).await?;
+    let measurement = best.measured.measurement;
+    commit(|| context.database.commit_training(task, &model, &measurement, &failures)).await?;
     checkpoints.clear().await;
     Ok(Ending::Committed)
 }
 
-/// The SHA-256 of a specification as JSON: what a checkpoint belongs to.
-fn spec_digest(spec: &TrainSpec) -> Result<String, TaskError> {
+fn provenance(context: &Context, spec: &TrainSpec) -> Result<Provenance, TaskError> {
     let json = serde_json::to_vec(spec)
         .map_err(|error| TaskError::Permanent(format!("writing the specification as JSON: {error}")))?;
-    Ok(checkpoint::digest(&json))
+    Ok(Provenance {
+        seed: spec.seed,
+        spec_sha256: checkpoint::digest(&json),
+        code_version: perito_runtime::version().to_owned(),
+        libtorch_version: perito_nets::libtorch_version().to_owned(),
+        device: context.device.device().to_string(),
+    })
 }
 
 async fn load(
@@ -143,7 +139,7 @@ async fn start(
 
 /// By macro F1; the earlier epoch on a tie.
 fn is_better(metrics: &Metrics, best: Option<&Best>) -> bool {
-    best.is_none_or(|best| metrics.macro_average.f1 > best.measured.metrics.macro_average.f1)
+    best.is_none_or(|best| metrics.macro_average.f1 > best.measured.measurement.metrics.macro_average.f1)
 }
 
 /// Puts the weights under a key of this attempt's own, so that a zombie's upload can overwrite nothing.
@@ -152,6 +148,7 @@ async fn store(
     task: &ClaimedTask,
     spec: &TrainSpec,
     preprocessing: Preprocessing,
+    provenance: Provenance,
     best: &Best,
 ) -> Result<NewModel, TaskError> {
     let key = format!("models/{}/{}/model.safetensors", task.lease.job_id(), task.lease.attempt());
@@ -176,8 +173,9 @@ async fn store(
         artifact_bytes: bytes,
         hyperparameters: Some(hyperparameters),
         best_epoch: Some(best.epoch as i32),
-        code_version: perito_runtime::version().to_owned(),
-        source: format!("libtorch {} on {}", perito_nets::libtorch_version(), context.device.device()),
+        code_version: provenance.code_version.clone(),
+        source: format!("libtorch {} on {}", provenance.libtorch_version, provenance.device),
+        provenance: Some(provenance),
     })
 }
 

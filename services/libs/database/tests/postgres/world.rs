@@ -130,6 +130,7 @@ pub fn new_model(name: &str) -> NewModel {
         best_epoch: None,
         code_version: "test".to_owned(),
         source: "test".to_owned(),
+        provenance: None,
     }
 }
 
