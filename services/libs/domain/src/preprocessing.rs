@@ -25,6 +25,9 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// Standard deviation that divides, for red, green and blue.
     pub std: [f32; 3],
+    /// Whether probabilities are the mean of those of an image and of its mirror image.
+    #[serde(default)]
+    pub test_time_flip: bool,
 }
 
 /// The newest version of the contract that this build fulfils.
@@ -33,6 +36,6 @@ pub const VERSION: u32 = 1;
 impl Preprocessing {
     /// The present contract at this input size, normalised as for ImageNet.
     pub fn imagenet(image_size: u32) -> Self {
-        Self { version: VERSION, image_size, mean: IMAGENET_MEAN, std: IMAGENET_STD }
+        Self { version: VERSION, image_size, mean: IMAGENET_MEAN, std: IMAGENET_STD, test_time_flip: false }
     }
 }

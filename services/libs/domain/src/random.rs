@@ -20,6 +20,8 @@ pub enum Purpose {
     Dropout = 4,
     /// Bootstrap resampling of metrics.
     Bootstrap = 5,
+    /// Mixtures of the images of a batch.
+    Mix = 7,
     /// Synthetic photographs.
     Synthesis = 6,
 }

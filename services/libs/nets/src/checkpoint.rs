@@ -1,5 +1,5 @@
-//! A training run's state as one safetensors file: tensors `network.NAME` and `optimizer.NAME.STATE`, and what they belong to as JSON
-//! under the metadata key `perito.checkpoint`.
+//! A training run's state as one safetensors file: tensors `network.NAME`, `optimizer.NAME.STATE` and `average.NAME`, and what they
+//! belong to as JSON under the metadata key `perito.checkpoint`.
 
 use perito_domain::spec::{Architecture, Optimizer};
 use safetensors::SafeTensors;
@@ -33,6 +33,7 @@ struct Identity {
 pub(crate) struct Checkpoint {
     pub(crate) network: Tensors,
     pub(crate) optimizer: Tensors,
+    pub(crate) average: Tensors,
     pub(crate) steps: u64,
 }
 
@@ -42,13 +43,15 @@ pub(crate) fn write<'a>(
     steps: u64,
     network: impl Iterator<Item = (String, &'a Tensor)>,
     state: impl Iterator<Item = (String, &'a Tensor)>,
+    average: impl Iterator<Item = (String, &'a Tensor)>,
 ) -> Result<Vec<u8>> {
     let Topology { architecture, image_size, .. } = *topology;
     let identity = Identity { version: VERSION, architecture, image_size, optimizer: optimizer.clone(), steps };
     let identity = serde_json::to_string(&identity).map_err(|error| NetError::Checkpoint(error.to_string()))?;
     let network = network.map(|(name, tensor)| (format!("network.{name}"), tensor));
     let state = state.map(|(name, tensor)| (format!("optimizer.{name}"), tensor));
-    weights::write(network.chain(state), Some((METADATA_KEY, identity)))
+    let average = average.map(|(name, tensor)| (format!("average.{name}"), tensor));
+    weights::write(network.chain(state).chain(average), Some((METADATA_KEY, identity)))
 }
 
 /// Reads a checkpoint of this network and optimiser.
@@ -68,14 +71,17 @@ pub(crate) fn read(topology: &Topology, optimizer: &Optimizer, bytes: &[u8], dev
     if found != expected {
         return Err(NetError::Checkpoint(format!("of another run: {found:?}, expected {expected:?}")));
     }
-    let mut checkpoint = Checkpoint { network: Tensors::new(), optimizer: Tensors::new(), steps: found.steps };
+    let mut checkpoint =
+        Checkpoint { network: Tensors::new(), optimizer: Tensors::new(), average: Tensors::new(), steps: found.steps };
     for (name, view) in file.iter() {
         let (tensors, name) = if let Some(name) = name.strip_prefix("network.") {
             (&mut checkpoint.network, name)
         } else if let Some(name) = name.strip_prefix("optimizer.") {
             (&mut checkpoint.optimizer, name)
+        } else if let Some(name) = name.strip_prefix("average.") {
+            (&mut checkpoint.average, name)
         } else {
-            return Err(NetError::Checkpoint(format!("tensor {name} is neither the network's nor the optimiser's")));
+            return Err(NetError::Checkpoint(format!("tensor {name} is no part of a training run's state")));
         };
         if view.dtype() != safetensors::Dtype::F32 {
             return Err(NetError::Checkpoint(format!("tensor {name} is of type {:?}, expected F32", view.dtype())));

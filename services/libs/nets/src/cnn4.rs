@@ -11,9 +11,9 @@ use crate::{
 
 pub(crate) const STAGES: [Stage; 4] = [Stage::Layer1, Stage::Layer2, Stage::Layer3, Stage::Layer4];
 
-pub(crate) fn stage(network: &Network, stage: Stage, input: &Tensor, trains: bool) -> Result<Tensor> {
+pub(crate) fn stage(network: &Network, stage: Stage, input: &Tensor, measures: bool) -> Result<Tensor> {
     let (convolution, norm) = (format!("{stage}.conv"), format!("{stage}.bn"));
-    let features = network.convolution_norm(&convolution, &norm, input, 1, 1, trains)?;
+    let features = network.convolution_norm(&convolution, &norm, input, 1, 1, measures)?;
     // ReLU never changes which value is the largest, so it may come after the pooling, where a quarter of the values is left.
     Ok(features.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)?.f_relu_()?)
 }

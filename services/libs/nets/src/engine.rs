@@ -12,7 +12,7 @@ use crate::{
     device::Device,
     error::Result,
     network::{NORM_EPSILON, Network, Pass, Topology},
-    output::{rows, softmax},
+    output::{probabilities, rows},
     weights,
 };
 
@@ -20,6 +20,7 @@ use crate::{
 pub struct Engine {
     network: Network,
     normalizer: Normalizer,
+    test_time_flip: bool,
 }
 
 impl Engine {
@@ -31,7 +32,8 @@ impl Engine {
         let tensors = weights::read(topology, bytes, device)?;
         let mut network = Network { topology: *topology, tensors, folded: false };
         fold(&mut network)?;
-        Ok(Self { network, normalizer: Normalizer::new(topology, preprocessing, device)? })
+        let normalizer = Normalizer::new(topology, preprocessing, device)?;
+        Ok(Self { network, normalizer, test_time_flip: preprocessing.test_time_flip })
     }
 
     /// Side of the square input in pixels.
@@ -50,12 +52,15 @@ impl Engine {
         rows(&self.network.logits(&self.normalizer.tensor(images)?, Pass::Evaluation)?)
     }
 
-    /// Class probabilities of images: the softmax of their logits.
+    /// Class probabilities of images: the softmax of their logits, or with test-time flip the mean of that and the mirror image's.
     ///
     /// # Errors
     /// As for [`Self::logits`].
     pub fn probabilities(&self, images: &[&[u8]]) -> Result<Vec<[f32; CLASSES]>> {
-        Ok(self.logits(images)?.into_iter().map(softmax).collect())
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        probabilities(&self.network, &self.normalizer.tensor(images)?, self.test_time_flip)
     }
 }
 

@@ -31,6 +31,17 @@ pub(crate) fn initial(topology: &Topology, seed: u64, device: Device) -> Result<
         .collect()
 }
 
+/// Makes residual blocks that start from random weights begin as their shortcut alone: the weight of their last batch norm becomes
+/// 0 (Goyal et al., 2017, section 5.1; torchvision's `zero_init_residual`).
+pub(crate) fn zero_residuals(tensors: &mut Tensors, random: &[String]) -> Result<()> {
+    for block in random.iter().filter_map(|name| name.strip_suffix(".conv2.weight")) {
+        if let Some(weight) = tensors.get_mut(&format!("{block}.bn2.weight")) {
+            let _ = weight.f_zero_()?;
+        }
+    }
+    Ok(())
+}
+
 fn draw(architecture: Architecture, parameter: &Parameter, seed: u64, index: u64) -> Result<Vec<f32>> {
     let Parameter { name, shape, role, .. } = parameter;
     let count: usize = shape.iter().product();

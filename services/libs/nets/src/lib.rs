@@ -9,7 +9,7 @@
 //! | `batch`, `output` | 8-bit pixels to normalised tensors, on the device; logits to numbers |
 //! | [`engine`] | inference |
 //! | [`trainer`] | a training run: steps, measurements |
-//! | `dropout`, `optimizer`, `checkpoint`, [`schedule`] | its parts |
+//! | `mix`, `dropout`, `loss`, `optimizer`, `average`, `checkpoint`, [`schedule`] | its parts |
 //!
 //! Everything here runs on the one thread that the caller keeps for it: tensors can move between threads, but cannot be shared.
 //!
@@ -17,6 +17,7 @@
 //!
 //! `tests/golden/generate.py` computes in PyTorch what the tests compare with.
 
+mod average;
 mod batch;
 mod checkpoint;
 mod cnn4;
@@ -25,6 +26,8 @@ mod dropout;
 pub mod engine;
 mod error;
 mod initial;
+mod loss;
+mod mix;
 mod network;
 mod optimizer;
 mod output;

@@ -42,6 +42,8 @@ pub(crate) enum Pass<'a> {
     Training {
         /// The last frozen stage.
         frozen: Option<Stage>,
+        /// The last stage whose batch norms keep their running statistics.
+        frozen_statistics: Option<Stage>,
         /// What the features before the head are multiplied with: 0 where dropped, see [`crate::dropout`].
         dropout: Option<&'a Tensor>,
     },
@@ -56,13 +58,15 @@ impl Network {
         };
         let mut features = input.shallow_clone();
         for &name in stages {
-            let trains = match pass {
-                Pass::Evaluation => false,
-                Pass::Training { frozen, .. } => is_trained(Some(name), frozen),
+            let (trains, measures) = match pass {
+                Pass::Evaluation => (false, false),
+                Pass::Training { frozen, frozen_statistics, .. } => {
+                    (is_trained(Some(name), frozen), is_trained(Some(name), frozen.max(frozen_statistics)))
+                }
             };
             // Nothing before a stage that does not train does either, so no gradient has to flow through it.
             let _guard = (!trains).then(tch::no_grad_guard);
-            features = stage(self, name, &features, trains)?;
+            features = stage(self, name, &features, measures)?;
         }
         match pass {
             Pass::Evaluation => {
@@ -77,12 +81,7 @@ impl Network {
         self.tensors.get(name).ok_or_else(|| NetError::Weights(format!("tensor {name} is missing")))
     }
 
-    /// The tensors of these names, with them.
-    pub(crate) fn named<'a>(&'a self, names: &'a [String]) -> Result<Vec<(&'a str, &'a Tensor)>> {
-        names.iter().map(|name| Ok((name.as_str(), self.tensor(name)?))).collect()
-    }
-
-    /// A convolution and the batch norm behind it.
+    /// A convolution and the batch norm behind it, with the statistics of the batch when it `measures` them.
     pub(crate) fn convolution_norm(
         &self,
         convolution: &str,
@@ -90,7 +89,7 @@ impl Network {
         input: &Tensor,
         stride: i64,
         padding: i64,
-        trains: bool,
+        measures: bool,
     ) -> Result<Tensor> {
         let weight = self.tensor(&format!("{convolution}.weight"))?;
         let bias = self.tensors.get(&format!("{convolution}.bias"));
@@ -104,7 +103,7 @@ impl Network {
             Some(part("bias")?),
             Some(part("running_mean")?),
             Some(part("running_var")?),
-            trains,
+            measures,
             NORM_MOMENTUM,
             NORM_EPSILON,
             true,

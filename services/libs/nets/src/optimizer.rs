@@ -30,6 +30,8 @@ pub(crate) struct Move<'a> {
     pub(crate) name: &'a str,
     pub(crate) parameter: Tensor,
     pub(crate) gradient: Tensor,
+    /// Factor on the learning rate.
+    pub(crate) scale: f64,
 }
 
 /// What an optimiser remembers of each parameter, in `torch.optim`'s names.
@@ -54,7 +56,8 @@ impl Optimizer {
     pub(crate) fn step<'a>(&mut self, moves: impl IntoIterator<Item = Move<'a>>, learning_rate: f64) -> Result<()> {
         let _guard = tch::no_grad_guard();
         self.steps += 1;
-        for Move { name, mut parameter, gradient } in moves {
+        for Move { name, mut parameter, gradient, scale } in moves {
+            let learning_rate = learning_rate * scale;
             let mut gradient = laid_out_like(&parameter, gradient)?;
             if !self.state.contains_key(name) {
                 let zeros = state_names(&self.spec).iter().map(|_| Ok(parameter.f_zeros_like()?));
@@ -253,7 +256,7 @@ mod tests {
             let steps = golden.gradients.iter().zip(&golden.learning_rates).zip(&case.parameters);
             for ((gradient, &learning_rate), expected) in steps {
                 let gradient = Tensor::from_slice(gradient);
-                let step = Move { name: "p", parameter: parameter.shallow_clone(), gradient };
+                let step = Move { name: "p", parameter: parameter.shallow_clone(), gradient, scale: 1.0 };
                 optimizer.step([step], learning_rate).unwrap();
                 let actual: Vec<f32> = Vec::try_from(&parameter).unwrap();
                 for (actual, expected) in actual.iter().zip(expected) {
@@ -271,7 +274,9 @@ mod tests {
             let parameter = Tensor::from_slice(&golden.start);
             let gradient = Tensor::from_slice(&golden.gradients[0]);
             let mut optimizer = Optimizer::new(case.optimizer.clone(), CPU);
-            optimizer.step([Move { name: "p", parameter: parameter.shallow_clone(), gradient }], 0.1).unwrap();
+            optimizer
+                .step([Move { name: "p", parameter: parameter.shallow_clone(), gradient, scale: 1.0 }], 0.1)
+                .unwrap();
             let state =
                 || -> Tensors { optimizer.state().map(|(name, state)| (name, state.shallow_clone())).collect() };
             let key = format!("p.{}", state_names(&case.optimizer)[0]);

@@ -3,7 +3,10 @@
 use perito_domain::severity::CLASSES;
 use tch::Tensor;
 
-use crate::error::{NetError, Result};
+use crate::{
+    error::{NetError, Result},
+    network::{Network, Pass},
+};
 
 /// A (batch, 3) tensor of logits as rows, every one of them a number.
 pub(crate) fn rows(logits: &Tensor) -> Result<Vec<[f32; CLASSES]>> {
@@ -15,6 +18,20 @@ pub(crate) fn rows(logits: &Tensor) -> Result<Vec<[f32; CLASSES]>> {
         Some(image) => Err(NetError::Output { image, logits: rows[image] }),
         None => Ok(rows),
     }
+}
+
+/// Class probabilities of normalised pixels, with `flip` the mean of those of each image and its mirror image.
+pub(crate) fn probabilities(network: &Network, input: &Tensor, flip: bool) -> Result<Vec<[f32; CLASSES]>> {
+    let of = |input: &Tensor| -> Result<Vec<_>> {
+        Ok(rows(&network.logits(input, Pass::Evaluation)?)?.into_iter().map(softmax).collect())
+    };
+    let mut plain = of(input)?;
+    if flip {
+        for (one, mirrored) in plain.iter_mut().zip(of(&input.f_flip([3])?)?) {
+            *one = std::array::from_fn(|class| (one[class] + mirrored[class]) / 2.0);
+        }
+    }
+    Ok(plain)
 }
 
 /// Class probabilities of one image's logits.

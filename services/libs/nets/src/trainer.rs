@@ -1,34 +1,41 @@
 //! One training run's state on one device: steps, measurements, weights and checkpoints.
 
 use perito_domain::{Severity, preprocessing::Preprocessing, severity::CLASSES, spec::TrainSpec};
-use tch::{Reduction, Tensor};
+use tch::Tensor;
 
 use crate::{
+    average::{Average, overlaid},
     batch::Normalizer,
     checkpoint,
     device::Device,
     dropout,
     engine::channels_last,
     error::{NetError, Result},
-    initial::initial,
+    initial::{initial, zero_residuals},
+    loss::CrossEntropy,
+    mix::Partner,
     network::{Network, Pass, Topology, is_trained},
     optimizer::{Move, Optimizer},
-    output::{rows, softmax},
-    weights::{self, Tensors},
+    output::{probabilities, rows},
+    weights::{self, Backbone, Tensors},
 };
-
-/// The default of torch's cross-entropy: a label that counts for nothing. None of ours does.
-const IGNORE_INDEX: i64 = -100;
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepLoss {
-    /// Sum of the images' cross-entropies before the step, in nats.
+    /// Sum of the images' losses before the step, in nats, of mixed images and smoothed labels where the recipe has them.
     pub loss_sum: f64,
-    /// How many images were right before the step.
+    /// How many images were right before the step, by their own labels.
     pub correct: u64,
     /// How many images there were.
     pub images: u64,
+}
+
+/// A parameter that gradients change.
+struct Trained {
+    name: String,
+    /// Factor on the learning rate.
+    scale: f64,
 }
 
 /// A network in training. It can move between threads; use it on one at a time.
@@ -36,46 +43,58 @@ pub struct Trainer {
     network: Network,
     normalizer: Normalizer,
     optimizer: Optimizer,
-    /// The names of the parameters that gradients change, in forward order.
-    trained: Vec<String>,
-    left_aside: Vec<String>,
+    loss: CrossEntropy,
+    /// The parameters that gradients change, in forward order.
+    trained: Vec<Trained>,
+    /// What is measured and kept instead of the weights themselves.
+    average: Option<Average>,
+    random: Vec<String>,
+    test_time_flip: bool,
     spec: TrainSpec,
     device: Device,
 }
 
 impl Trainer {
-    /// Begins a run, from random weights (a function of the seed) or from those of a safetensors file of the same architecture. The
-    /// file's head is left aside when it has another number of classes.
+    /// Begins a run over a training split with so many images of each class, from random weights (a function of the seed) or from
+    /// those of a safetensors file of the same architecture. The file's head is left aside when it has another number of classes.
     ///
     /// # Errors
     /// Names the tensor that is missing or does not fit.
     pub fn new(
         spec: &TrainSpec,
         preprocessing: &Preprocessing,
+        images: [u64; CLASSES],
         initial_weights: Option<&[u8]>,
         device: Device,
     ) -> Result<Self> {
         let topology = Topology { architecture: spec.architecture, image_size: spec.image_size, dropout: spec.dropout };
+        let table = weights::table(&topology);
         let fresh = initial(&topology, spec.seed, device)?;
-        let (tensors, left_aside) = match initial_weights {
+        let Backbone { mut tensors, random } = match initial_weights {
             Some(bytes) => weights::read_backbone(&topology, bytes, fresh, device)?,
-            None => (fresh, Vec::new()),
+            None => Backbone { tensors: fresh, random: table.iter().map(|parameter| parameter.name.clone()).collect() },
         };
-        let trained = weights::table(&topology)
-            .into_iter()
-            .filter(|parameter| parameter.role.is_trained() && is_trained(parameter.stage, spec.freeze))
-            .map(|parameter| parameter.name)
-            .collect();
+        if spec.zero_init_residual {
+            zero_residuals(&mut tensors, &random)?;
+        }
+        let trained = table.iter().filter(|it| it.role.is_trained() && is_trained(it.stage, spec.freeze)).map(|it| {
+            let scale = it.stage.and_then(|stage| spec.learning_rate_scales.get(&stage));
+            Trained { name: it.name.clone(), scale: scale.copied().unwrap_or(1.0) }
+        });
         let mut trainer = Self {
+            trained: trained.collect(),
             network: Network { topology, tensors: Tensors::new(), folded: false },
             normalizer: Normalizer::new(&topology, preprocessing, device)?,
             optimizer: Optimizer::new(spec.optimizer.clone(), device),
-            trained,
-            left_aside,
+            loss: CrossEntropy::new(&spec.loss, images, device)?,
+            average: None,
+            random: if initial_weights.is_some() { random } else { Vec::new() },
+            test_time_flip: preprocessing.test_time_flip,
             spec: spec.clone(),
             device,
         };
         trainer.network.tensors = trainer.prepare(tensors)?;
+        trainer.average = trainer.start_average(None)?;
         Ok(trainer)
     }
 
@@ -85,15 +104,45 @@ impl Trainer {
             .into_iter()
             .map(|(name, tensor)| {
                 let tensor = if tensor.dim() == 4 { channels_last(&tensor)? } else { tensor };
-                let trained = self.trained.contains(&name);
+                let trained = self.trained.iter().any(|trained| trained.name == name);
                 Ok((name, tensor.f_set_requires_grad(trained)?))
             })
             .collect()
     }
 
-    /// The tensors of the initial weights that were not taken: a head for other classes.
-    pub fn left_aside(&self) -> &[String] {
-        &self.left_aside
+    /// The moving average, if the recipe has one, from where it stood or from the present weights.
+    fn start_average(&self, stood: Option<Tensors>) -> Result<Option<Average>> {
+        if self.spec.ema_decay == 0.0 {
+            return Ok(None);
+        }
+        let statistics = self.spec.freeze.max(self.spec.freeze_statistics);
+        let changes = weights::table(&self.network.topology).into_iter().filter(|parameter| {
+            let frozen = if parameter.role.is_trained() { self.spec.freeze } else { statistics };
+            is_trained(parameter.stage, frozen)
+        });
+        let now = changes.map(|parameter| {
+            let tensor = self.network.tensor(&parameter.name)?.shallow_clone();
+            Ok((parameter.name, tensor))
+        });
+        let mut now: Tensors = now.collect::<Result<_>>()?;
+        if let Some(stood) = stood {
+            if !stood.keys().eq(now.keys()) {
+                return Err(NetError::Checkpoint("its moving average is of other tensors".to_owned()));
+            }
+            now = stood;
+        }
+        Ok(Some(Average::new(self.spec.ema_decay, now)?))
+    }
+
+    /// The network that is measured and kept: the weights, or their average.
+    fn kept(&self) -> Network {
+        let tensors = overlaid(&self.network.tensors, self.average.as_ref().map(Average::tensors));
+        Network { topology: self.network.topology, tensors, folded: false }
+    }
+
+    /// The parameters that begin at random although there are initial weights: a head for other classes, and what the file lacks.
+    pub fn random(&self) -> &[String] {
+        &self.random
     }
 
     /// One optimiser step. Images are `side * side * 3` bytes of interleaved RGB. `epoch` is counted from 1, `step` from 0; dropout
@@ -116,28 +165,33 @@ impl Trainer {
                 "a step over {images} images with {labels} labels: two at least, as many"
             )));
         }
-        let input = self.normalizer.tensor(images)?;
-        let targets: Vec<i64> = labels.iter().map(|label| label.index() as i64).collect();
-        let targets = Tensor::f_from_slice(&targets)?.f_to_device(self.device.0)?;
+        let mut input = self.normalizer.tensor(images)?;
         let place = (self.spec.seed, epoch, step);
+        let partner = Partner::draw(&self.spec.mix, self.spec.image_size.into(), place)?;
+        if let Some(partner) = &partner {
+            input = partner.mix(&input)?;
+        }
         let mask = dropout::mask(self.spec.dropout, (images.len(), self.features()?), place, self.device)?;
-
-        let pass = Pass::Training { frozen: self.spec.freeze, dropout: mask.as_ref() };
-        let logits = self.network.logits(&input, pass)?;
-        let loss = logits.f_cross_entropy_loss::<&Tensor>(&targets, None, Reduction::Mean, IGNORE_INDEX, 0.0)?;
+        let TrainSpec { freeze: frozen, freeze_statistics: frozen_statistics, .. } = self.spec;
+        let logits =
+            self.network.logits(&input, Pass::Training { frozen, frozen_statistics, dropout: mask.as_ref() })?;
+        let loss = self.loss.of(&logits, labels, partner.as_ref())?;
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {
             return Err(NetError::NotFinite { epoch, step, loss: value });
         }
-        let parameters = self.network.named(&self.trained)?;
-        let inputs: Vec<&Tensor> = parameters.iter().map(|&(_, tensor)| tensor).collect();
-        let gradients = Tensor::f_run_backward(&[&loss], &inputs, false, false)?;
-        let moves = parameters.into_iter().zip(gradients).map(|((name, parameter), gradient)| Move {
-            name,
+        let parameters = self.trained.iter().map(|it| self.network.tensor(&it.name)).collect::<Result<Vec<_>>>()?;
+        let gradients = Tensor::f_run_backward(&[&loss], &parameters, false, false)?;
+        let moves = self.trained.iter().zip(parameters).zip(gradients).map(|((trained, parameter), gradient)| Move {
+            name: &trained.name,
             parameter: parameter.shallow_clone(),
             gradient,
+            scale: trained.scale,
         });
         self.optimizer.step(moves, learning_rate)?;
+        if let Some(average) = &mut self.average {
+            average.update(self.optimizer.steps(), &self.network.tensors)?;
+        }
         let right =
             rows(&logits)?.iter().zip(labels).filter(|(row, label)| Severity::most_likely(row) == **label).count();
         Ok(StepLoss { loss_sum: value * images.len() as f64, correct: right as u64, images: images.len() as u64 })
@@ -150,7 +204,7 @@ impl Trainer {
         Ok(weight.size2()?.1)
     }
 
-    /// Class probabilities of images, in evaluation mode.
+    /// Class probabilities of images in evaluation mode, as the model that would be registered now gives them.
     ///
     /// # Errors
     /// An image of another size, weights that grew out of bounds, or libtorch's errors.
@@ -158,26 +212,26 @@ impl Trainer {
         if images.is_empty() {
             return Ok(Vec::new());
         }
-        let logits = self.network.logits(&self.normalizer.tensor(images)?, Pass::Evaluation)?;
-        Ok(rows(&logits)?.into_iter().map(softmax).collect())
+        probabilities(&self.kept(), &self.normalizer.tensor(images)?, self.test_time_flip)
     }
 
-    /// The weights as a safetensors file, with the buffers of batch norms.
+    /// The weights, or their average, as a safetensors file, with the buffers of batch norms.
     ///
     /// # Errors
     /// libtorch's errors.
     pub fn weights(&self) -> Result<Vec<u8>> {
-        weights::write(&self.network.tensors, None)
+        weights::write(&self.kept().tensors, None)
     }
 
-    /// Weights and the optimiser's state as a safetensors file, from which [`Self::restore`] goes on exactly.
+    /// Weights, the optimiser's state and the average as a safetensors file, from which [`Self::restore`] goes on exactly.
     ///
     /// # Errors
     /// libtorch's errors.
     pub fn checkpoint(&self) -> Result<Vec<u8>> {
         let network = self.network.tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
         let Self { network: Network { topology, .. }, optimizer, spec, .. } = self;
-        checkpoint::write(topology, &spec.optimizer, optimizer.steps(), network, optimizer.state())
+        let average = self.average.iter().flat_map(|average| average.tensors()).map(|(name, it)| (name.clone(), it));
+        checkpoint::write(topology, &spec.optimizer, optimizer.steps(), network, optimizer.state(), average)
     }
 
     /// Goes back to a checkpoint of the same run.
@@ -188,9 +242,12 @@ impl Trainer {
         let read = checkpoint::read(&self.network.topology, &self.spec.optimizer, checkpoint, self.device)?;
         let network = self.prepare(read.network)?;
         let parameters: Vec<(&str, &Tensor)> =
-            self.trained.iter().filter_map(|name| Some((name.as_str(), network.get(name)?))).collect();
+            self.trained.iter().filter_map(|it| Some((it.name.as_str(), network.get(&it.name)?))).collect();
         let spec = self.spec.optimizer.clone();
-        self.optimizer = Optimizer::resume(spec, read.steps, read.optimizer, &parameters, self.device)?;
+        let optimizer = Optimizer::resume(spec, read.steps, read.optimizer, &parameters, self.device)?;
+        let average = self.start_average(Some(self.prepare(read.average)?))?;
+        self.optimizer = optimizer;
+        self.average = average;
         self.network.tensors = network;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::{Borrow, Cow},
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Display,
 };
 
@@ -37,21 +37,23 @@ pub(crate) fn read(topology: &Topology, bytes: &[u8], device: Device) -> Result<
             Ok((parameter.name, tensor))
         })
         .collect::<Result<_>>()?;
-    let foreign = |name: &&str| !tensors.contains_key(*name) && !name.ends_with(".num_batches_tracked");
-    match file.names().into_iter().filter(foreign).min() {
-        Some(name) => Err(NetError::Weights(format!("tensor {name} belongs to no {}", topology.architecture))),
-        None => Ok(tensors),
-    }
+    refuse_foreign(topology, &file, &tensors)?;
+    Ok(tensors)
 }
 
-/// Like [`read`], but keeps the head of `fresh` when the file's differs in nothing but the number of classes (ImageNet's thousand).
-/// Also gives the names of the tensors that were left aside for that.
-pub(crate) fn read_backbone(
-    topology: &Topology,
-    bytes: &[u8],
-    fresh: Tensors,
-    device: Device,
-) -> Result<(Tensors, Vec<String>)> {
+/// The metadata key under which a file names the parameters that it leaves to chance, separated by commas.
+const MISSING_KEY: &str = "missing";
+
+/// What a training run begins with.
+pub(crate) struct Backbone {
+    pub(crate) tensors: Tensors,
+    /// The parameters that were drawn at random all the same, in forward order.
+    pub(crate) random: Vec<String>,
+}
+
+/// Like [`read`], but takes from `fresh` what a file may lack: a head that differs in nothing but the number of classes (ImageNet's
+/// thousand), and the parameters that the file's metadata says are missing.
+pub(crate) fn read_backbone(topology: &Topology, bytes: &[u8], mut fresh: Tensors, device: Device) -> Result<Backbone> {
     let file = parse(bytes)?;
     let head = head(topology.architecture);
     let is_head = |parameter: &Parameter| parameter.name.strip_prefix(head).is_some_and(|rest| rest.starts_with('.'));
@@ -59,16 +61,35 @@ pub(crate) fn read_backbone(
         let Ok(view) = file.tensor(&parameter.name) else { return false };
         view.shape().first() != parameter.shape.first() && view.shape().get(1..) == parameter.shape.get(1..)
     };
-    let (heads, backbone): (Vec<_>, Vec<_>) = table(topology).into_iter().partition(is_head);
-    if !heads.iter().all(has_other_classes) {
-        return Ok((read(topology, bytes, device)?, Vec::new()));
+    let other_head = table(topology).iter().filter(|parameter| is_head(parameter)).all(has_other_classes);
+    let missing = missing(bytes)?;
+    let mut random = Vec::new();
+    for parameter in table(topology) {
+        let absent = missing.contains(&parameter.name) && file.tensor(&parameter.name).is_err();
+        if absent || (other_head && is_head(&parameter)) {
+            random.push(parameter.name);
+        } else {
+            let tensor = read_one(&file, &parameter, device)?;
+            fresh.insert(parameter.name, tensor);
+        }
     }
-    let mut tensors = fresh;
-    for parameter in backbone {
-        let tensor = read_one(&file, &parameter, device)?;
-        tensors.insert(parameter.name, tensor);
+    refuse_foreign(topology, &file, &fresh)?;
+    Ok(Backbone { tensors: fresh, random })
+}
+
+/// The names under [`MISSING_KEY`].
+fn missing(bytes: &[u8]) -> Result<BTreeSet<String>> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| NetError::Weights(error.to_string()))?;
+    let names = header.metadata().as_ref().and_then(|metadata| metadata.get(MISSING_KEY));
+    Ok(names.into_iter().flat_map(|names| names.split(',')).map(str::to_owned).collect())
+}
+
+fn refuse_foreign(topology: &Topology, file: &SafeTensors<'_>, known: &Tensors) -> Result<()> {
+    let foreign = |name: &&str| !known.contains_key(*name) && !name.ends_with(".num_batches_tracked");
+    match file.names().into_iter().filter(foreign).min() {
+        Some(name) => Err(NetError::Weights(format!("tensor {name} belongs to no {}", topology.architecture))),
+        None => Ok(()),
     }
-    Ok((tensors, heads.into_iter().map(|parameter| parameter.name).collect()))
 }
 
 fn parse(bytes: &[u8]) -> Result<SafeTensors<'_>> {
@@ -91,6 +112,14 @@ fn read_one(file: &SafeTensors<'_>, parameter: &Parameter, device: Device) -> Re
 pub(crate) fn tensor(data: &[u8], shape: &[usize], device: Device) -> Result<Tensor> {
     let shape: Vec<i64> = shape.iter().map(|&side| side as i64).collect();
     Ok(Tensor::f_from_data_size(data, &shape, Kind::Float)?.f_to_device(device.0)?)
+}
+
+/// A copy with the same layout, apart from any gradient.
+pub(crate) fn copy(tensor: &Tensor) -> Result<Tensor> {
+    let _guard = tch::no_grad_guard();
+    let mut copy = tensor.f_empty_like()?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
 }
 
 /// Writes tensors as a safetensors file, with an entry of metadata (one at most: several would have no fixed order).

@@ -163,6 +163,6 @@ fn pictures_and_labels_that_do_not_fit_are_refused() {
     assert!(matches!(trainer.probabilities(&[&[0; 10]]), Err(NetError::Input(_))));
     assert!(matches!(trainer.step(&views[..1], &labels[..1], 0.1, 1, 0), Err(NetError::Input(_))), "batch norm of one");
     assert!(matches!(trainer.step(&views, &labels[..3], 0.1, 1, 0), Err(NetError::Input(_))), "too few labels");
-    let other_size = Trainer::new(&spec("cnn4", json!({})), &Preprocessing::imagenet(64), None, cpu());
+    let other_size = Trainer::new(&spec("cnn4", json!({})), &Preprocessing::imagenet(64), [1; 3], None, cpu());
     assert!(matches!(other_size, Err(NetError::Input(_))));
 }

@@ -55,7 +55,7 @@ fn what_a_trainer_writes_is_what_it_read() {
         let bytes = file(&filled(architecture, 32));
         let trainer = trainer(&spec(architecture.as_str(), json!({})), Some(&bytes));
         assert!(trainer.weights().unwrap() == bytes, "{architecture}");
-        assert!(trainer.left_aside().is_empty());
+        assert!(trainer.random().is_empty());
     }
 }
 
@@ -70,7 +70,7 @@ fn a_head_for_other_classes_is_left_aside_and_a_broken_one_is_not() {
     entries.push(("bn1.num_batches_tracked".to_owned(), vec![], vec![0.0]));
     let spec = spec("resnet18", json!({"seed": 5}));
     let pretrained = trainer(&spec, Some(&file(&entries)));
-    assert_eq!(pretrained.left_aside(), ["fc.weight", "fc.bias"]);
+    assert_eq!(pretrained.random(), ["fc.weight", "fc.bias"]);
     let (weights, fresh) = (pretrained.weights().unwrap(), trainer(&spec, None).weights().unwrap());
     let (weights, fresh) = (SafeTensors::deserialize(&weights).unwrap(), SafeTensors::deserialize(&fresh).unwrap());
     for (name, tensor) in weights.iter() {
@@ -79,6 +79,6 @@ fn a_head_for_other_classes_is_left_aside_and_a_broken_one_is_not() {
     }
 
     entry(&mut entries, "fc.weight").1 = vec![1000, 256, 2];
-    let broken = Trainer::new(&spec, &Preprocessing::imagenet(32), Some(&file(&entries)), cpu());
+    let broken = Trainer::new(&spec, &Preprocessing::imagenet(32), [1; 3], Some(&file(&entries)), cpu());
     assert!(broken.err().unwrap().to_string().contains("fc.weight has the shape [1000, 256, 2]"));
 }

@@ -3,8 +3,11 @@
 //! A specification is JSON. [`JobSpec::parse`] fills what the user left out from the architecture's preset, refuses
 //! unknown fields and impossible values by name, and gives the whole, checked specification that is then stored with the job.
 
+mod augment;
 mod error;
 mod evaluate;
+mod loss;
+mod optimizer;
 mod preset;
 mod score;
 mod train;
@@ -12,10 +15,13 @@ mod train;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use augment::{Augment, Crop, Erasing, Mix, Perspective};
 pub use error::SpecError;
 pub use evaluate::EvaluateSpec;
+pub use loss::{Balanced, ClassWeights, Loss};
+pub use optimizer::{Optimizer, Schedule};
 pub use score::{MAX_SHARD_SIZE, ScoreSpec, Selection};
-pub use train::{Architecture, Augment, Optimizer, Perspective, Schedule, Stage, TrainSpec};
+pub use train::{Architecture, Stage, TrainSpec};
 
 use crate::{lifecycle::JobKind, text_enum::text_enum};
 

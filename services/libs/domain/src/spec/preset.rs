@@ -33,7 +33,17 @@ fn preset(architecture: Architecture) -> Value {
             "contrast": 0.2,
             "saturation": 0.0,
             "perspective": {"distortion": 0.2, "probability": 0.5},
+            "crop": null,
+            "erasing": {"probability": 0.0},
         },
+        "freeze_statistics": null,
+        "learning_rate_scales": {},
+        "zero_init_residual": false,
+        "loss": {"label_smoothing": 0.0, "class_weights": null},
+        "mix": {"probability": 0.0, "mixup": 0.0, "cutmix": 0.0},
+        "ema_decay": 0.0,
+        "early_stopping": null,
+        "test_time_flip": false,
     });
     let own = match architecture {
         Architecture::Cnn4 => json!({

@@ -1,8 +1,15 @@
 //! The specification of a training job.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::error::{SpecError, in_range};
+use super::{
+    augment::{Augment, Mix},
+    error::{SpecError, in_range},
+    loss::Loss,
+    optimizer::{Optimizer, Schedule},
+};
 use crate::{
     names::{DatasetRef, ModelRef, Name},
     text_enum::text_enum,
@@ -54,6 +61,14 @@ pub struct TrainSpec {
     pub dropout: f64,
     /// The last stage that stays as it is: it and all before it run in evaluation mode without gradients. None when absent.
     pub freeze: Option<Stage>,
+    /// The last stage whose batch norms keep their running statistics, as pretrained weights need where batches are small, while
+    /// its weights may still learn. None when absent; stages that `freeze` names keep theirs in any case.
+    pub freeze_statistics: Option<Stage>,
+    /// Factors on the learning rate, stage by stage: `{"layer3": 0.1}`. Stages that are not named, and the head, have 1.
+    pub learning_rate_scales: BTreeMap<Stage, f64>,
+    /// Whether the last batch norm of each residual block that starts from random weights begins at zero, so that the block begins
+    /// as its shortcut alone (Goyal et al., 2017; torchvision's `zero_init_residual`).
+    pub zero_init_residual: bool,
     /// Passes over the training split.
     pub epochs: u32,
     /// Images in one optimiser step, 2 to 1024 (batch norm needs two).
@@ -62,133 +77,21 @@ pub struct TrainSpec {
     pub optimizer: Optimizer,
     /// How the learning rate changes from epoch to epoch.
     pub schedule: Schedule,
-    /// Random changes of training images.
+    /// How predictions are held against labels.
+    pub loss: Loss,
+    /// Random changes of training images, one by one.
     pub augment: Augment,
+    /// Random mixtures of the images of a batch.
+    pub mix: Mix,
+    /// Decay of the exponential moving average of the weights that is measured and registered in place of the weights themselves,
+    /// 0 (none) to 0.9999. In step n the decay is min(decay, (1 + n) / (10 + n)), so that a short run forgets where it began.
+    pub ema_decay: f64,
+    /// Epochs without a better macro F1 on the validation split after which training ends. None: it runs all epochs.
+    pub early_stopping: Option<u32>,
+    /// Whether the model predicts the mean of the probabilities of an image and its mirror image, in validation and in scoring.
+    pub test_time_flip: bool,
     /// Seed of everything random.
     pub seed: u64,
-}
-
-/// How gradients become steps. Definitions and defaults are `torch.optim`'s.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Optimizer {
-    /// Stochastic gradient descent, `torch.optim.SGD` with `dampening=0`.
-    Sgd {
-        /// Step size.
-        learning_rate: f64,
-        /// Share of the last step that is kept, 0 to 1.
-        #[serde(default)]
-        momentum: f64,
-        /// L2 penalty added to the gradient.
-        #[serde(default)]
-        weight_decay: f64,
-        /// Nesterov's momentum.
-        #[serde(default)]
-        nesterov: bool,
-    },
-    /// `torch.optim.Adam` (Kingma and Ba, 2014), weight decay as an L2 penalty.
-    Adam {
-        /// Step size.
-        learning_rate: f64,
-        /// Decay rates of the two moments.
-        #[serde(default = "default_betas")]
-        betas: [f64; 2],
-        /// Added to the denominator.
-        #[serde(default = "default_epsilon")]
-        epsilon: f64,
-        /// L2 penalty added to the gradient.
-        #[serde(default)]
-        weight_decay: f64,
-    },
-    /// `torch.optim.AdamW` (Loshchilov and Hutter, 2017), weight decay apart from the gradient.
-    Adamw {
-        /// Step size.
-        learning_rate: f64,
-        /// Decay rates of the two moments.
-        #[serde(default = "default_betas")]
-        betas: [f64; 2],
-        /// Added to the denominator.
-        #[serde(default = "default_epsilon")]
-        epsilon: f64,
-        /// Share of each weight that is taken away in a step of size 1.
-        #[serde(default = "default_weight_decay")]
-        weight_decay: f64,
-    },
-}
-
-fn default_betas() -> [f64; 2] {
-    [0.9, 0.999]
-}
-
-fn default_epsilon() -> f64 {
-    1e-8
-}
-
-fn default_weight_decay() -> f64 {
-    0.01
-}
-
-impl Optimizer {
-    /// The step size before any schedule.
-    pub fn learning_rate(&self) -> f64 {
-        match self {
-            Self::Sgd { learning_rate, .. } | Self::Adam { learning_rate, .. } | Self::Adamw { learning_rate, .. } => {
-                *learning_rate
-            }
-        }
-    }
-}
-
-/// How the learning rate changes from epoch to epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Schedule {
-    /// It does not.
-    Constant {},
-    /// Multiplied by `gamma` every `epochs` epochs: `StepLR`.
-    Step {
-        /// Epochs between changes.
-        epochs: u32,
-        /// The factor.
-        gamma: f64,
-    },
-    /// Rises linearly over `warmup_epochs`, then falls along half a cosine towards `minimum`: `CosineAnnealingLR`.
-    Cosine {
-        /// Epochs of linear rise.
-        #[serde(default)]
-        warmup_epochs: u32,
-        /// The learning rate that an epoch after the last would have.
-        #[serde(default)]
-        minimum: f64,
-    },
-}
-
-/// Random changes of training images, with torchvision's sampling ranges. All zero: none.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Augment {
-    /// Probability of a mirror image: `RandomHorizontalFlip(p)`.
-    pub horizontal_flip: f64,
-    /// Rotation by an angle drawn from plus or minus this many degrees: `RandomRotation`, filled with black.
-    pub rotation_degrees: f64,
-    /// Brightness factor drawn from 1 plus or minus this: `ColorJitter(brightness)`.
-    pub brightness: f64,
-    /// Contrast factor drawn from 1 plus or minus this: `ColorJitter(contrast)`.
-    pub contrast: f64,
-    /// Saturation factor drawn from 1 plus or minus this: `ColorJitter(saturation)`.
-    pub saturation: f64,
-    /// Random perspective: `RandomPerspective`.
-    pub perspective: Perspective,
-}
-
-/// `RandomPerspective(distortion_scale, p)`, bilinear, filled with black.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Perspective {
-    /// How far corners move, as a share of half the side, 0 to 1.
-    pub distortion: f64,
-    /// Probability that they move at all.
-    pub probability: f64,
 }
 
 impl TrainSpec {
@@ -201,47 +104,29 @@ impl TrainSpec {
             return Err(SpecError::invalid("freeze", "cnn4 has no stem: its stages are layer1 to layer4"));
         }
         self.optimizer.validate()?;
-        match &self.schedule {
-            Schedule::Constant {} => {}
-            Schedule::Step { epochs, gamma } => {
-                in_range("schedule.epochs", *epochs, 1, 10_000)?;
-                in_range("schedule.gamma", *gamma, 0.0, 1.0)?;
+        self.schedule.validate(self.epochs, self.optimizer.learning_rate())?;
+        if self.architecture == Architecture::Cnn4 {
+            if self.freeze_statistics == Some(Stage::Stem) || self.learning_rate_scales.contains_key(&Stage::Stem) {
+                return Err(SpecError::invalid(
+                    "freeze_statistics",
+                    "cnn4 has no stem: its stages are layer1 to layer4",
+                ));
             }
-            Schedule::Cosine { warmup_epochs, minimum } => {
-                in_range("schedule.warmup_epochs", *warmup_epochs, 0, self.epochs.saturating_sub(1))?;
-                in_range("schedule.minimum", *minimum, 0.0, self.optimizer.learning_rate())?;
-            }
-        }
-        let augment = &self.augment;
-        in_range("augment.horizontal_flip", augment.horizontal_flip, 0.0, 1.0)?;
-        in_range("augment.rotation_degrees", augment.rotation_degrees, 0.0, 180.0)?;
-        in_range("augment.brightness", augment.brightness, 0.0, 1.0)?;
-        in_range("augment.contrast", augment.contrast, 0.0, 1.0)?;
-        in_range("augment.saturation", augment.saturation, 0.0, 1.0)?;
-        in_range("augment.perspective.distortion", augment.perspective.distortion, 0.0, 1.0)?;
-        in_range("augment.perspective.probability", augment.perspective.probability, 0.0, 1.0)
-    }
-}
-
-impl Optimizer {
-    fn validate(&self) -> Result<(), SpecError> {
-        in_range("optimizer.learning_rate", self.learning_rate(), f64::MIN_POSITIVE, 10.0)?;
-        match self {
-            Self::Sgd { momentum, weight_decay, nesterov, .. } => {
-                in_range("optimizer.momentum", *momentum, 0.0, 1.0)?;
-                in_range("optimizer.weight_decay", *weight_decay, 0.0, 1.0)?;
-                if *nesterov && *momentum == 0.0 {
-                    return Err(SpecError::invalid("optimizer.nesterov", "needs a momentum above 0"));
-                }
-            }
-            Self::Adam { betas, epsilon, weight_decay, .. } | Self::Adamw { betas, epsilon, weight_decay, .. } => {
-                in_range("optimizer.betas", betas[0].max(betas[1]), 0.0, 1.0 - f64::EPSILON)?;
-                in_range("optimizer.betas", betas[0].min(betas[1]), 0.0, 1.0 - f64::EPSILON)?;
-                in_range("optimizer.epsilon", *epsilon, f64::MIN_POSITIVE, 1.0)?;
-                in_range("optimizer.weight_decay", *weight_decay, 0.0, 1.0)?;
+            if self.zero_init_residual {
+                return Err(SpecError::invalid("zero_init_residual", "cnn4 has no residual blocks"));
             }
         }
-        Ok(())
+        for (stage, &scale) in &self.learning_rate_scales {
+            in_range(&format!("learning_rate_scales.{stage}"), scale, f64::MIN_POSITIVE, 100.0)?;
+            if self.freeze.is_some_and(|frozen| *stage <= frozen) {
+                return Err(SpecError::invalid(&format!("learning_rate_scales.{stage}"), "the stage is frozen"));
+            }
+        }
+        self.loss.validate()?;
+        self.augment.validate(self.image_size)?;
+        self.mix.validate()?;
+        in_range("ema_decay", self.ema_decay, 0.0, 0.9999)?;
+        self.early_stopping.map_or(Ok(()), |epochs| in_range("early_stopping", epochs, 1, 10_000))
     }
 }
 
@@ -300,6 +185,22 @@ mod tests {
             (json!({"optimizer": {"name": "adam", "learning_rate": 0.1, "betas": [0.9, 1.0]}}), "optimizer.betas"),
             (json!({"schedule": {"name": "cosine", "warmup_epochs": 50}}), "schedule.warmup_epochs"),
             (json!({"augment": {"perspective": {"probability": 1.5}}}), "augment.perspective.probability"),
+            (json!({"schedule": {"name": "plateau", "factor": 1.5}}), "schedule.factor"),
+            (json!({"freeze_statistics": "stem"}), "freeze_statistics"),
+            (json!({"zero_init_residual": true}), "zero_init_residual"),
+            (json!({"learning_rate_scales": {"layer2": 0.0}}), "learning_rate_scales.layer2"),
+            (json!({"freeze": "layer2", "learning_rate_scales": {"layer2": 0.1}}), "learning_rate_scales.layer2"),
+            (json!({"loss": {"label_smoothing": 1.0}}), "loss.label_smoothing"),
+            (json!({"loss": {"class_weights": [1, -1, 1]}}), "loss.class_weights"),
+            (json!({"loss": {"class_weights": [1, 1]}}), "loss.class_weights"),
+            (json!({"augment": {"crop": {"from": 100}}}), "augment.crop.from"),
+            (json!({"augment": {"crop": {"from": 256, "scale": [0.9, 0.5]}}}), "augment.crop.scale"),
+            (json!({"augment": {"crop": {"from": 256, "ratio": [0.0, 1.0]}}}), "augment.crop.ratio"),
+            (json!({"augment": {"erasing": {"probability": 2}}}), "augment.erasing.probability"),
+            (json!({"mix": {"probability": 0.5}}), "mix.probability"),
+            (json!({"mix": {"mixup": -1.0}}), "mix.mixup"),
+            (json!({"ema_decay": 1.0}), "ema_decay"),
+            (json!({"early_stopping": 0}), "early_stopping"),
             (json!({"epochs": "many"}), "epochs"),
         ] {
             match parse(extra).unwrap_err() {

@@ -28,7 +28,7 @@ pub(crate) fn spec(architecture: &str, more: Value) -> TrainSpec {
 }
 
 pub(crate) fn trainer(spec: &TrainSpec, initial: Option<&[u8]>) -> Trainer {
-    Trainer::new(spec, &Preprocessing::imagenet(spec.image_size), initial, cpu()).unwrap()
+    Trainer::new(spec, &Preprocessing::imagenet(spec.image_size), [1; 3], initial, cpu()).unwrap()
 }
 
 pub(crate) fn topology(architecture: &str, image_size: u32) -> Topology {

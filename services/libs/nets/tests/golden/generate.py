@@ -175,20 +175,51 @@ def schedules() -> list:
         ({"name": "cosine"}, 10, lambda optim: cosine(optim, 10, 0, 0.0)),
         ({"name": "cosine", "warmup_epochs": 1, "minimum": 0.001}, 8, lambda optim: cosine(optim, 8, 1, 0.001)),
         ({"name": "cosine", "warmup_epochs": 5, "minimum": 0.0002}, 30, lambda optim: cosine(optim, 30, 5, 0.0002)),
+        (
+            {"name": "plateau", "factor": 0.5, "patience": 2},
+            40,
+            lambda optim: schedule.ReduceLROnPlateau(optim, factor=0.5, patience=2),
+        ),
+        (
+            {"name": "plateau", "factor": 0.1, "patience": 0, "minimum": 0.0003},
+            12,
+            lambda optim: schedule.ReduceLROnPlateau(optim, factor=0.1, patience=0, min_lr=0.0003),
+        ),
     ]:
         optim = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.02)
         scheduler = make(optim)
+        # They fall ever less, with noise.
+        losses = [float(1 / (1 + epoch) + 0.1 * noise) for epoch, noise in enumerate(unit("losses", epochs))]
         rates = []
-        for _ in range(epochs):
+        for loss in losses:
             rates.append(optim.param_groups[0]["lr"])
             optim.step()
-            scheduler.step()
-        cases.append({"schedule": spec, "epochs": epochs, "learning_rate": 0.02, "rates": rates})
+            scheduler.step(*([loss] if spec["name"] == "plateau" else []))
+        case = {"schedule": spec, "epochs": epochs, "learning_rate": 0.02, "rates": rates, "losses": losses}
+        cases.append(case)
     return cases
 
 
+def losses() -> dict:
+    """Cross-entropy of four images of the classes 0, 2, 1, 2 that have a share of their own label, and the label of the one before."""
+    logits = torch.from_numpy(unit("logits", 12)).reshape(4, 3) * 3
+    labels = torch.tensor([0, 2, 1, 2])
+    own = nn.functional.one_hot(labels, 3).float()
+    cases = []
+    for smoothing in [0.0, 0.1]:
+        for weights in [None, [0.5, 1.0, 2.0]]:
+            for share in [None, 0.7]:
+                weight = None if weights is None else torch.tensor(weights)
+                target = labels if share is None else share * own + (1 - share) * own.roll(1, 0)
+                loss = nn.CrossEntropyLoss(weight=weight, label_smoothing=smoothing)(logits, target).item()
+                spec = {"label_smoothing": smoothing, "class_weights": weights}
+                cases.append({"spec": spec, "share": share, "loss": loss})
+    return {"logits": logits.flatten().tolist(), "cases": cases}
+
+
 def main():
-    for name, value in [("networks", networks()), ("optimizers", optimizers()), ("schedules", schedules())]:
+    values = {"networks": networks(), "optimizers": optimizers(), "schedules": schedules(), "losses": losses()}
+    for name, value in values.items():
         (FOLDER / f"{name}.json").write_text(json.dumps(value) + "\n")
 
 
