@@ -112,8 +112,9 @@ impl Trainer {
 
     /// The moving average, if the recipe has one, from where it stood or from the present weights.
     fn start_average(&self, stood: Option<Tensors>) -> Result<Option<Average>> {
+        let other = || NetError::Checkpoint("its moving average is of other tensors".to_owned());
         if self.spec.ema_decay == 0.0 {
-            return Ok(None);
+            return if stood.is_none_or(|stood| stood.is_empty()) { Ok(None) } else { Err(other()) };
         }
         let statistics = self.spec.freeze.max(self.spec.freeze_statistics);
         let changes = weights::table(&self.network.topology).into_iter().filter(|parameter| {
@@ -127,7 +128,7 @@ impl Trainer {
         let mut now: Tensors = now.collect::<Result<_>>()?;
         if let Some(stood) = stood {
             if !stood.keys().eq(now.keys()) {
-                return Err(NetError::Checkpoint("its moving average is of other tensors".to_owned()));
+                return Err(other());
             }
             now = stood;
         }

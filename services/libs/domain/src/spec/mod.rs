@@ -1,6 +1,6 @@
 //! Job specifications: what a user submits, typed and versioned.
 //!
-//! A specification is JSON. [`JobSpec::parse`] fills what the user left out from the architecture's preset, refuses
+//! A specification is JSON. [`JobSpec::parse`] fills what the user left out from a preset, refuses
 //! unknown fields and impossible values by name, and gives the whole, checked specification that is then stored with the job.
 
 mod augment;
@@ -20,6 +20,7 @@ pub use error::SpecError;
 pub use evaluate::EvaluateSpec;
 pub use loss::{Balanced, ClassWeights, Loss};
 pub use optimizer::{Optimizer, Schedule};
+pub use preset::Preset;
 pub use score::{MAX_SHARD_SIZE, ScoreSpec, Selection};
 pub use train::{Architecture, Stage, TrainSpec};
 
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn a_stored_specification_reads_back_the_same() {
         for value in [
-            json!({"kind": "train", "model": "m", "dataset": "d@1", "architecture": "resnet18"}),
+            json!({"kind": "train", "model": "m", "dataset": "d@1", "preset": "resnet18-best", "weights": "imagenet@1"}),
             json!({"kind": "score", "model": "m@production", "selection": {"by": "prefix", "bucket": "b", "prefix": "c/"}}),
             json!({"kind": "evaluate", "model": "m@3", "dataset": "d"}),
         ] {

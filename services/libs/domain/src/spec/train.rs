@@ -43,7 +43,8 @@ text_enum! {
 
 /// Trains a model on a dataset's `training` split and registers the epoch with the best macro F1 on `validation`.
 ///
-/// A field that the user leaves out comes from the architecture's preset.
+/// A field that the user leaves out comes from the preset that the specification names (`"preset": "cnn-best"`), or from the
+/// architecture's `-seed` preset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
@@ -103,6 +104,16 @@ impl TrainSpec {
         if self.architecture == Architecture::Cnn4 && self.freeze == Some(Stage::Stem) {
             return Err(SpecError::invalid("freeze", "cnn4 has no stem: its stages are layer1 to layer4"));
         }
+        if let (Some(stage), None) = (self.freeze.max(self.freeze_statistics), &self.weights) {
+            let problem = format!(
+                "{stage} is to stay as it is, which needs weights to start from: name a registered model with `weights` (perito model \
+                 import registers one), or set this to null"
+            );
+            return Err(SpecError::invalid(
+                if self.freeze.is_some() { "freeze" } else { "freeze_statistics" },
+                problem,
+            ));
+        }
         self.optimizer.validate()?;
         self.schedule.validate(self.epochs, self.optimizer.learning_rate())?;
         if self.architecture == Architecture::Cnn4 {
@@ -153,7 +164,7 @@ mod tests {
         assert_eq!(cnn.schedule, Schedule::Step { epochs: 20, gamma: 0.1 });
         let sgd = Optimizer::Sgd { learning_rate: 0.0005, momentum: 0.9, weight_decay: 0.0, nesterov: false };
         assert_eq!(cnn.optimizer, sgd);
-        let resnet = parse(json!({"architecture": "resnet18"})).unwrap();
+        let resnet = parse(json!({"architecture": "resnet18", "weights": "imagenet"})).unwrap();
         assert_eq!((resnet.dropout, resnet.freeze), (0.6, Some(Stage::Layer3)));
         assert_eq!(resnet.schedule, Schedule::Constant {});
     }
@@ -177,6 +188,8 @@ mod tests {
             (json!({"dropout": 1.0}), "dropout"),
             (json!({"freeze": "stem"}), "freeze"),
             (json!({"freeze": "layer9"}), "freeze"),
+            (json!({"freeze": "layer1"}), "freeze"),
+            (json!({"freeze_statistics": "layer1"}), "freeze_statistics"),
             (json!({"optimizer": {"learning_rate": -1.0}}), "optimizer.learning_rate"),
             (
                 json!({"optimizer": {"name": "sgd", "learning_rate": 0.1, "momentum": 0, "nesterov": true}}),
@@ -189,7 +202,10 @@ mod tests {
             (json!({"freeze_statistics": "stem"}), "freeze_statistics"),
             (json!({"zero_init_residual": true}), "zero_init_residual"),
             (json!({"learning_rate_scales": {"layer2": 0.0}}), "learning_rate_scales.layer2"),
-            (json!({"freeze": "layer2", "learning_rate_scales": {"layer2": 0.1}}), "learning_rate_scales.layer2"),
+            (
+                json!({"freeze": "layer2", "weights": "w", "learning_rate_scales": {"layer2": 0.1}}),
+                "learning_rate_scales.layer2",
+            ),
             (json!({"loss": {"label_smoothing": 1.0}}), "loss.label_smoothing"),
             (json!({"loss": {"class_weights": [1, -1, 1]}}), "loss.class_weights"),
             (json!({"loss": {"class_weights": [1, 1]}}), "loss.class_weights"),
