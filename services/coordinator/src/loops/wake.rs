@@ -12,6 +12,7 @@ pub struct Wake {
     train: Arc<Notify>,
     score: Arc<Notify>,
     evaluate: Arc<Notify>,
+    sweep: Arc<Notify>,
 }
 
 impl Wake {
@@ -26,6 +27,7 @@ impl Wake {
             JobKind::Train => &self.train,
             JobKind::Score => &self.score,
             JobKind::Evaluate => &self.evaluate,
+            JobKind::Sweep => &self.sweep,
         }
         .clone()
     }

@@ -212,7 +212,7 @@ fn check_coverage(task: &ClaimedTask, result: &ScoreResult) -> Result<()> {
     Err(Error::new(ErrorKind::Invalid, message))
 }
 
-async fn end_task(tx: &mut PgConnection, lease: &Lease, scored: usize, failed: usize) -> Result<()> {
+pub(crate) async fn end_task(tx: &mut PgConnection, lease: &Lease, scored: usize, failed: usize) -> Result<()> {
     let ended = sqlx::query!(
         "update tasks set state = 'succeeded', lease_expires_at = null, finished_at = now(), error = null,
                           images_scored = $4, images_failed = $5

@@ -10,6 +10,7 @@
 //! | [`dispatch`] | runnable tasks go out: the transactional outbox |
 //! | [`lease`] | claim, heartbeat, release, failure |
 //! | [`commit`] | results, behind the fence |
+//! | [`sweeps`] | runs of a sweep, its leaderboard and its winner |
 //! | [`reap`] | dead leases and lost messages |
 //! | [`finish`] | jobs whose tasks have ended |
 //! | [`overview`] | what waits, and for how long |
@@ -35,6 +36,7 @@ pub mod overview;
 pub mod plan;
 pub mod pool;
 pub mod reap;
+pub mod sweeps;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -46,3 +48,4 @@ pub use jobs::{Job, JobFilter, NewJob, Submitted};
 pub use lease::{AfterFailure, Claim, ClaimedTask, DropReason, Lease};
 pub use models::{Model, NewModel};
 pub use pool::{Database, DatabaseOptions};
+pub use sweeps::{Standing, SweepRun};

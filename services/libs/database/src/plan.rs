@@ -4,7 +4,7 @@
 use perito_domain::{
     lifecycle::{JobKind, JobState},
     names::{DatasetRef, ModelRef},
-    spec::{JobSpec, ScoreSpec, Selection, Split},
+    spec::{JobSpec, ScoreSpec, Selection, Split, TrainSpec},
 };
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use crate::{
     error::{During, Error, ErrorKind, Result},
     jobs::end_job,
     models::{self, Model, cannot_score},
+    sweeps,
 };
 
 /// What was planned.
@@ -101,6 +102,7 @@ async fn plan(tx: &mut PgConnection, job_id: Uuid, spec: &JobSpec) -> Result<(u6
         .during("make the partition for predictions")?;
     let tasks = match (spec, &resolved.model) {
         (JobSpec::Score(spec), Some(model)) => shard(tx, job_id, spec, model, resolved.dataset_id).await?,
+        (JobSpec::Sweep(spec), _) => sweeps::plan_runs(tx, job_id, spec).await?,
         _ => single(tx, job_id, spec.kind()).await?,
     };
     let images = count_images(tx, job_id, spec, resolved.dataset_id).await?;
@@ -113,19 +115,12 @@ async fn plan(tx: &mut PgConnection, job_id: Uuid, spec: &JobSpec) -> Result<(u6
 
 async fn resolve(tx: &mut PgConnection, spec: &JobSpec) -> Result<Resolved> {
     match spec {
-        JobSpec::Train(spec) => {
-            let dataset_id = find_dataset(tx, &spec.dataset, &[Split::Training, Split::Validation]).await?;
-            let Some(reference) = &spec.weights else {
-                return Ok(Resolved { model: None, dataset_id: Some(dataset_id) });
-            };
-            let model = models::find(tx, reference).await?;
-            if model.architecture != spec.architecture {
-                return Err(Error::new(
-                    ErrorKind::Invalid,
-                    format!("weights: {} is a {}, not a {}", model.reference(), model.architecture, spec.architecture),
-                ));
-            }
-            Ok(Resolved { model: Some(model), dataset_id: Some(dataset_id) })
+        JobSpec::Train(spec) => resolve_training(tx, spec).await,
+        JobSpec::Sweep(spec) => {
+            // What is looked up is the same for all trials.
+            let trials = spec.trials().map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
+            let first = trials.first().ok_or_else(|| Error::new(ErrorKind::Invalid, "the sweep has no trial"))?;
+            resolve_training(tx, &first.spec).await
         }
         JobSpec::Evaluate(spec) => {
             let model = scorer(tx, &spec.model).await?;
@@ -141,6 +136,21 @@ async fn resolve(tx: &mut PgConnection, spec: &JobSpec) -> Result<Resolved> {
             Ok(Resolved { model: Some(model), dataset_id })
         }
     }
+}
+
+async fn resolve_training(tx: &mut PgConnection, spec: &TrainSpec) -> Result<Resolved> {
+    let dataset_id = find_dataset(tx, &spec.dataset, &[Split::Training, Split::Validation]).await?;
+    let Some(reference) = &spec.weights else {
+        return Ok(Resolved { model: None, dataset_id: Some(dataset_id) });
+    };
+    let model = models::find(tx, reference).await?;
+    if model.architecture != spec.architecture {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("weights: {} is a {}, not a {}", model.reference(), model.architecture, spec.architecture),
+        ));
+    }
+    Ok(Resolved { model: Some(model), dataset_id: Some(dataset_id) })
 }
 
 async fn scorer(tx: &mut PgConnection, reference: &ModelRef) -> Result<Model> {
@@ -277,7 +287,7 @@ async fn count_images(tx: &mut PgConnection, job_id: Uuid, spec: &JobSpec, datas
             .during("count the job's images");
         }
         JobSpec::Evaluate(spec) => Some(spec.split.as_str()),
-        JobSpec::Train(_) => None,
+        JobSpec::Train(_) | JobSpec::Sweep(_) => None,
     };
     sqlx::query_scalar!(
         r#"select count(*) as "images!" from dataset_items where dataset_id = $1 and ($2::text is null or split = $2)"#,

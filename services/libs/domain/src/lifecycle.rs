@@ -14,6 +14,8 @@ text_enum! {
         Score = "score",
         /// Measures a model on a labelled dataset: one task.
         Evaluate = "evaluate",
+        /// Trains many recipes and registers the best one: a task for each run, and one for the winner.
+        Sweep = "sweep",
     }
 }
 

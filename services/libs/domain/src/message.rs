@@ -53,6 +53,7 @@ impl TryFrom<v1::TaskMessage> for TaskMessage {
             v1::TaskKind::Train => JobKind::Train,
             v1::TaskKind::Score => JobKind::Score,
             v1::TaskKind::Evaluate => JobKind::Evaluate,
+            v1::TaskKind::Sweep => JobKind::Sweep,
             v1::TaskKind::Unspecified => return Err(MessageError::UnknownKind(wire.kind)),
         };
         Ok(Self {
@@ -71,6 +72,7 @@ impl From<TaskMessage> for v1::TaskMessage {
             JobKind::Train => v1::TaskKind::Train,
             JobKind::Score => v1::TaskKind::Score,
             JobKind::Evaluate => v1::TaskKind::Evaluate,
+            JobKind::Sweep => v1::TaskKind::Sweep,
         };
         Self {
             schema_version: SCHEMA_VERSION,

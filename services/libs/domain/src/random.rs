@@ -22,6 +22,10 @@ pub enum Purpose {
     Bootstrap = 5,
     /// Mixtures of the images of a batch.
     Mix = 7,
+    /// The trials of a random search.
+    Search = 8,
+    /// The parts of a cross-validation.
+    Folds = 9,
     /// Synthetic photographs.
     Synthesis = 6,
 }

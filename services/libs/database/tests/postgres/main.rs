@@ -6,4 +6,5 @@ mod lifecycle;
 mod planning;
 mod results;
 mod schema;
+mod sweeps;
 mod world;

@@ -10,6 +10,7 @@ mod loss;
 mod optimizer;
 mod preset;
 mod score;
+mod sweep;
 mod train;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ pub use loss::{Balanced, ClassWeights, Loss};
 pub use optimizer::{Optimizer, Schedule};
 pub use preset::Preset;
 pub use score::{MAX_SHARD_SIZE, ScoreSpec, Selection};
+pub use sweep::{MAX_RUNS, Range, Search, SweepSpec, Trial};
 pub use train::{Architecture, Stage, TrainSpec};
 
 use crate::{lifecycle::JobKind, text_enum::text_enum};
@@ -49,6 +51,8 @@ pub enum JobSpec {
     Score(ScoreSpec),
     /// Measures a model on a labelled dataset.
     Evaluate(EvaluateSpec),
+    /// Trains many recipes and registers the best one.
+    Sweep(Box<SweepSpec>),
 }
 
 impl JobSpec {
@@ -65,7 +69,7 @@ impl JobSpec {
                 kind.parse::<JobKind>().map_err(|error| SpecError::invalid("kind", error.to_string()))?
             }
             Some(_) => return Err(SpecError::invalid("kind", "expected a text")),
-            None => return Err(SpecError::invalid("kind", "missing: say train, score or evaluate")),
+            None => return Err(SpecError::invalid("kind", "missing: say train, score, evaluate or sweep")),
         };
         match fields.remove("schema") {
             None => {}
@@ -78,11 +82,13 @@ impl JobSpec {
             JobKind::Train => Self::Train(Box::new(read(preset::complete(fields)?)?)),
             JobKind::Score => Self::Score(read(Value::Object(fields))?),
             JobKind::Evaluate => Self::Evaluate(read(Value::Object(fields))?),
+            JobKind::Sweep => Self::Sweep(Box::new(read(Value::Object(fields))?)),
         };
         match &spec {
             Self::Train(spec) => spec.validate()?,
             Self::Score(spec) => spec.validate()?,
             Self::Evaluate(_) => {}
+            Self::Sweep(spec) => spec.validate()?,
         }
         Ok(spec)
     }
@@ -93,6 +99,7 @@ impl JobSpec {
             Self::Train(_) => JobKind::Train,
             Self::Score(_) => JobKind::Score,
             Self::Evaluate(_) => JobKind::Evaluate,
+            Self::Sweep(_) => JobKind::Sweep,
         }
     }
 }
