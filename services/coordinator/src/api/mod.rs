@@ -9,6 +9,7 @@ mod evaluation;
 mod extract;
 mod images;
 mod jobs;
+mod leaderboard;
 mod limits;
 mod models;
 mod problem;
@@ -62,6 +63,7 @@ pub fn router(app: App, limits: Limits, health: Router) -> Router {
 fn resources() -> (Router<App>, OpenApi) {
     OpenApiRouter::with_openapi(document::preamble())
         .merge(jobs::routes())
+        .merge(leaderboard::routes())
         .merge(images::routes())
         .merge(datasets::routes())
         .merge(models::routes())

@@ -5,7 +5,11 @@
 
 #![expect(dead_code, reason = "only their schemas are used")]
 
+mod training;
+
 use utoipa::ToSchema;
+
+pub(crate) use training::{Architecture, Stage, SweepSpec, TrainSpec};
 
 /// The kinds of job.
 #[derive(ToSchema)]
@@ -14,6 +18,7 @@ pub(crate) enum JobKind {
     Train,
     Score,
     Evaluate,
+    Sweep,
 }
 
 /// Where a job is.
@@ -46,134 +51,8 @@ pub(crate) enum JobSpec {
     Score(ScoreSpec),
     /// Measures a model on a labelled dataset.
     Evaluate(EvaluateSpec),
-}
-
-/// A training job. What is left out comes from the architecture's preset.
-#[derive(ToSchema)]
-pub(crate) struct TrainSpec {
-    /// The name under which the result is registered, as its next version.
-    #[schema(examples("severity"))]
-    model: String,
-    /// The dataset: `NAME` for the newest version, or `NAME@VERSION`.
-    #[schema(examples("demo@1"))]
-    dataset: String,
-    /// The network.
-    architecture: Architecture,
-    /// A registered model of the same architecture whose weights training starts from; random ones when absent.
-    weights: Option<String>,
-    /// Side of the square input in pixels.
-    #[schema(default = 224, minimum = 32, maximum = 1024)]
-    image_size: Option<u32>,
-    /// Probability that a feature before the head is dropped in training. Preset: 0.5 for cnn4, 0.6 for resnet18.
-    #[schema(minimum = 0, maximum = 0.95)]
-    dropout: Option<f64>,
-    /// The last stage that stays as it is: it and all before it. Preset: none for cnn4, layer3 for resnet18.
-    freeze: Option<Stage>,
-    /// Passes over the training split.
-    #[schema(default = 50, minimum = 1, maximum = 10000)]
-    epochs: Option<u32>,
-    /// Images in one optimiser step.
-    #[schema(default = 32, minimum = 2, maximum = 1024)]
-    batch_size: Option<u32>,
-    /// How gradients become steps. Preset: sgd (0.0005, momentum 0.9) for cnn4, adam (0.001) for resnet18.
-    optimizer: Option<Optimizer>,
-    /// How the learning rate changes from epoch to epoch. Preset: step (20, 0.1) for cnn4, constant for resnet18.
-    schedule: Option<Schedule>,
-    /// Random changes of training images.
-    augment: Option<Augment>,
-    /// Seed of everything random.
-    #[schema(default = 42)]
-    seed: Option<u64>,
-}
-
-/// The networks that can be trained.
-#[derive(ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Architecture {
-    Cnn4,
-    Resnet18,
-}
-
-/// A part of a network, in forward order.
-#[derive(ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Stage {
-    Stem,
-    Layer1,
-    Layer2,
-    Layer3,
-    Layer4,
-}
-
-/// How gradients become steps, with the definitions and defaults of `torch.optim`.
-#[derive(ToSchema)]
-#[serde(tag = "name", rename_all = "lowercase")]
-pub(crate) enum Optimizer {
-    /// `torch.optim.SGD`.
-    Sgd {
-        learning_rate: f64,
-        #[schema(default = 0.0)]
-        momentum: Option<f64>,
-        #[schema(default = 0.0)]
-        weight_decay: Option<f64>,
-        #[schema(default = false)]
-        nesterov: Option<bool>,
-    },
-    /// `torch.optim.Adam`.
-    Adam {
-        learning_rate: f64,
-        betas: Option<[f64; 2]>,
-        #[schema(default = 1e-8)]
-        epsilon: Option<f64>,
-        #[schema(default = 0.0)]
-        weight_decay: Option<f64>,
-    },
-    /// `torch.optim.AdamW`.
-    Adamw {
-        learning_rate: f64,
-        betas: Option<[f64; 2]>,
-        #[schema(default = 1e-8)]
-        epsilon: Option<f64>,
-        #[schema(default = 0.01)]
-        weight_decay: Option<f64>,
-    },
-}
-
-/// How the learning rate changes from epoch to epoch.
-#[derive(ToSchema)]
-#[serde(tag = "name", rename_all = "lowercase")]
-pub(crate) enum Schedule {
-    /// It does not.
-    Constant {},
-    /// Multiplied by `gamma` every `epochs` epochs.
-    Step { epochs: u32, gamma: f64 },
-    /// Rises linearly over `warmup_epochs`, then falls along half a cosine to `minimum`.
-    Cosine { warmup_epochs: Option<u32>, minimum: Option<f64> },
-}
-
-/// Random changes of training images, with torchvision's sampling ranges.
-#[derive(ToSchema)]
-pub(crate) struct Augment {
-    #[schema(default = 0.5, minimum = 0, maximum = 1)]
-    horizontal_flip: Option<f64>,
-    #[schema(default = 15.0, minimum = 0, maximum = 180)]
-    rotation_degrees: Option<f64>,
-    #[schema(default = 0.2, minimum = 0, maximum = 1)]
-    brightness: Option<f64>,
-    #[schema(default = 0.2, minimum = 0, maximum = 1)]
-    contrast: Option<f64>,
-    #[schema(default = 0.0, minimum = 0, maximum = 1)]
-    saturation: Option<f64>,
-    perspective: Option<Perspective>,
-}
-
-/// Random perspective.
-#[derive(ToSchema)]
-pub(crate) struct Perspective {
-    #[schema(default = 0.2, minimum = 0, maximum = 1)]
-    distortion: Option<f64>,
-    #[schema(default = 0.5, minimum = 0, maximum = 1)]
-    probability: Option<f64>,
+    /// Trains many recipes and registers the best one.
+    Sweep(Box<SweepSpec>),
 }
 
 /// A bulk-scoring job.
@@ -239,6 +118,8 @@ pub(crate) struct Preprocessing {
     mean: [f32; 3],
     /// Standard deviation that divides, likewise.
     std: [f32; 3],
+    /// Whether probabilities are the mean of those of an image and of its mirror image; false when absent.
+    test_time_flip: Option<bool>,
 }
 
 #[cfg(test)]
@@ -251,12 +132,12 @@ mod tests {
     use serde_json::{Value, json};
     use utoipa::PartialSchema;
 
-    fn documented<T: PartialSchema>() -> Value {
+    pub(super) fn documented<T: PartialSchema>() -> Value {
         serde_json::to_value(T::schema()).unwrap()
     }
 
     /// The property names of an object's schema, or of the variant of a tagged union whose tag has this value.
-    fn properties(schema: &Value, variant: Option<(&str, &str)>) -> BTreeSet<String> {
+    pub(super) fn properties(schema: &Value, variant: Option<(&str, &str)>) -> BTreeSet<String> {
         let object = match variant {
             None => schema,
             Some((tag, value)) => schema["oneOf"]
@@ -269,34 +150,12 @@ mod tests {
         object["properties"].as_object().unwrap().keys().cloned().collect()
     }
 
-    fn fields(value: &Value) -> BTreeSet<String> {
+    pub(super) fn fields(value: &Value) -> BTreeSet<String> {
         value.as_object().unwrap().keys().filter(|key| *key != "kind").cloned().collect()
     }
 
-    fn completed(value: Value) -> Value {
+    pub(super) fn completed(value: Value) -> Value {
         serde_json::to_value(spec::JobSpec::parse(value).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn the_document_shows_every_field_of_a_training_job() {
-        for (optimizer, schedule) in [
-            (json!({"name": "sgd", "learning_rate": 0.1}), json!({"name": "step", "epochs": 2, "gamma": 0.5})),
-            (json!({"name": "adam", "learning_rate": 0.1}), json!({"name": "cosine"})),
-            (json!({"name": "adamw", "learning_rate": 0.1}), json!({"name": "constant"})),
-        ] {
-            let spec = completed(json!({
-                "kind": "train", "model": "m", "dataset": "d", "architecture": "cnn4",
-                "optimizer": optimizer, "schedule": schedule,
-            }));
-            assert_eq!(properties(&documented::<TrainSpec>(), None), fields(&spec));
-            assert_eq!(properties(&documented::<Augment>(), None), fields(&spec["augment"]));
-            assert_eq!(properties(&documented::<Perspective>(), None), fields(&spec["augment"]["perspective"]));
-            let (optimizer, schedule) = (&spec["optimizer"], &spec["schedule"]);
-            let variant = Some(("name", optimizer["name"].as_str().unwrap()));
-            assert_eq!(properties(&documented::<Optimizer>(), variant), fields(optimizer));
-            let variant = Some(("name", schedule["name"].as_str().unwrap()));
-            assert_eq!(properties(&documented::<Schedule>(), variant), fields(schedule));
-        }
     }
 
     #[test]
