@@ -35,6 +35,14 @@ impl Output {
         if self.json { print(&answer.text) } else { print(&render(&answer.value)) }
     }
 
+    /// A text as it is, whatever was asked for.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn text(&self, text: &str) -> anyhow::Result<()> {
+        print(text)
+    }
+
     /// A result of this program's own: a JSON document, or what `render` says.
     ///
     /// # Errors

@@ -19,13 +19,15 @@ impl Specification {
     /// Begins with what a file says.
     ///
     /// # Errors
-    /// When it is not a JSON object of this kind.
-    pub fn from_json(kind: &str, text: &str) -> Result<Self, Usage> {
-        let mut fields = match serde_json::from_str(text) {
-            Ok(Value::Object(fields)) => fields,
-            Ok(_) => return Err(Usage("a job specification is a JSON object".to_owned())),
-            Err(error) => return Err(Usage(format!("not JSON: {error}"))),
+    /// When it is neither TOML nor a JSON object, or of another kind.
+    pub fn from_text(kind: &str, text: &str) -> Result<Self, Usage> {
+        // No TOML document begins with a brace.
+        let read = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
+        } else {
+            toml::from_str(text).map_err(|error| format!("not TOML: {error}"))
         };
+        let mut fields: Map<String, Value> = read.map_err(Usage)?;
         match fields.get("kind") {
             None => {}
             Some(found) if found == kind => {}
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn paths_reach_into_objects_and_make_them() {
         let mut spec =
-            Specification::from_json("train", r#"{"optimizer": {"name": "adam", "learning_rate": 1}}"#).unwrap();
+            Specification::from_text("train", r#"{"optimizer": {"name": "adam", "learning_rate": 1}}"#).unwrap();
         spec.set("optimizer.learning_rate", 0.5).unwrap();
         spec.set("augment.perspective.probability", 0.0).unwrap();
         spec.set_some("epochs", None::<u32>).unwrap();
@@ -132,9 +134,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_may_be_toml() {
+        let spec = Specification::from_text("train", "epochs = 3 # short\n[optimizer]\nname = \"adam\"").unwrap();
+        assert_eq!(Value::Object(spec.0), json!({"kind": "train", "epochs": 3, "optimizer": {"name": "adam"}}));
+    }
+
+    #[test]
     fn a_file_of_another_kind_is_refused() {
-        assert!(Specification::from_json("train", r#"{"kind": "score"}"#).unwrap_err().0.contains("score"));
-        assert!(Specification::from_json("train", "[]").is_err());
-        assert!(Specification::from_json("train", "{").unwrap_err().0.contains("not JSON"));
+        assert!(Specification::from_text("train", r#"{"kind": "score"}"#).unwrap_err().0.contains("score"));
+        assert!(Specification::from_text("train", "[]").unwrap_err().0.contains("not TOML"));
+        assert!(Specification::from_text("train", "{").unwrap_err().0.contains("not JSON"));
     }
 }

@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 pub use error::ApiError;
 use types::{
-    Dataset, DatasetList, Draft, EpochList, Evaluation, Frozen, ImportModel, Item, Job, JobPage, Model, ModelList,
-    NewImage, Registered,
+    Dataset, DatasetList, Draft, EpochList, Evaluation, Frozen, ImportModel, Item, Job, JobPage, Leaderboard, Model,
+    ModelList, NewImage, Registered,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -136,6 +136,14 @@ impl Api {
     /// [`ApiError`], `NotFound` when there is none.
     pub async fn job(&self, id: Uuid) -> Result<Job> {
         self.send(self.request(Method::GET, &["jobs", &id.to_string()], Repeat::Safe)).await
+    }
+
+    /// The trials of a sweep.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn leaderboard(&self, id: Uuid) -> Result<Leaderboard> {
+        self.send(self.request(Method::GET, &["jobs", &id.to_string(), "leaderboard"], Repeat::Safe)).await
     }
 
     /// The epochs that a training job has finished.

@@ -9,7 +9,7 @@ use perito_domain::{
     spec::{Architecture, Split},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 /// A job, as it was when asked.
@@ -76,6 +76,40 @@ pub struct JobPage {
     pub jobs: Vec<Job>,
     /// Where the next page starts.
     pub next_cursor: Option<Uuid>,
+}
+
+/// The trials of a sweep.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Leaderboard {
+    /// From the best to the worst, then those that are not done.
+    pub trials: Vec<Trial>,
+}
+
+/// One trial of a sweep.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Trial {
+    /// From 1; none while it is not done, or when it cannot be trained.
+    pub rank: Option<u64>,
+    /// Counted from 0.
+    pub trial: u64,
+    /// What it does not have in common with the others, by path.
+    pub parameters: Map<String, Value>,
+    /// Training runs that measure it.
+    pub runs: u64,
+    /// How many of them are done.
+    pub runs_done: u64,
+    /// Mean macro F1 over the runs.
+    pub macro_f1: Option<f64>,
+    /// Its sample standard deviation.
+    pub macro_f1_deviation: Option<f64>,
+    /// Mean accuracy.
+    pub accuracy: Option<f64>,
+    /// Mean cross-entropy, in nats.
+    pub log_loss: Option<f64>,
+    /// Mean number of the best epoch.
+    pub best_epoch: Option<f64>,
+    /// Why it cannot be trained.
+    pub error: Option<String>,
 }
 
 /// The epochs of a training job.

@@ -28,6 +28,8 @@ pub enum JobCommand {
     Cancel(JobArgs),
     /// Shows the epochs of a training job
     Epochs(JobArgs),
+    /// Shows the trials of a sweep, from the best to the worst
+    Leaderboard(JobArgs),
     /// Shows what a training or evaluation job has measured
     Metrics(JobArgs),
 }
@@ -41,7 +43,7 @@ pub struct ListArgs {
     /// Only jobs in this state: queued, running, succeeded, failed or cancelled
     #[arg(long)]
     state: Option<JobState>,
-    /// Only jobs of this kind: train, score or evaluate
+    /// Only jobs of this kind: train, score, evaluate or sweep
     #[arg(long)]
     kind: Option<JobKind>,
     /// The length of the page, 1 to 500
@@ -89,6 +91,9 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> anyhow::Resul
             output.answer(&job, |job| report::job(job, &[], None, output.colour))
         }
         JobCommand::Epochs(args) => output.answer(&api.epochs(args.id).await?, |list| report::epochs(&list.epochs)),
+        JobCommand::Leaderboard(args) => {
+            output.answer(&api.leaderboard(args.id).await?, |board| report::leaderboard(&board.trials))
+        }
         JobCommand::Metrics(args) => output.answer(&api.evaluation(args.id).await?, report::evaluation),
     }
 }
@@ -98,6 +103,9 @@ pub(super) async fn show_ended(context: &Context, job: &Answer<Job>) -> anyhow::
     let (epochs, evaluation) =
         if context.output.is_json() { (Vec::new(), None) } else { produced(context, &job.value).await? };
     let output = &context.output;
+    if job.value.kind == JobKind::Sweep && !output.is_json() {
+        output.text(&report::leaderboard(&context.api.leaderboard(job.value.id).await?.value.trials))?;
+    }
     output.answer(job, |job| report::job(job, &epochs, evaluation.as_ref(), output.colour))
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use perito_domain::{
     names::{DatasetRef, ModelRef, Name},
-    spec::{Architecture, Stage},
+    spec::{Architecture, Preset, Stage},
 };
 use serde_json::Value;
 
@@ -20,32 +20,57 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-What is left out comes from the architecture's preset. Precedence: --set, then options, then --spec, then the preset.
+What is left out comes from the preset. Precedence: --set, then options, then --spec, then the preset.
 
 Examples:
-  perito train --model severity --dataset demo --arch cnn4 --watch
+  perito train --model severity --dataset demo --preset cnn-best --watch
   perito train --model severity --dataset demo@2 --arch resnet18 --weights resnet18-imagenet --freeze layer2
   perito train --model severity --dataset demo --arch cnn4 --epochs 20 \\
       --set optimizer.weight_decay=0.0001 --set 'schedule={\"name\":\"cosine\",\"warmup_epochs\":2}'
-  perito train --spec recipe.json --set seed=7
+  perito train --spec recipe.toml --set seed=7
+  perito train --sweep sweep.toml --model severity --dataset demo --watch
+  perito train --print-preset resnet18-best >recipe.toml
 
-Fields of a specification: model, dataset, architecture, weights, image_size, dropout, freeze, epochs, batch_size, seed,
+Fields of a specification: preset, model, dataset, architecture, weights, image_size, dropout, freeze, freeze_statistics,
+  zero_init_residual, learning_rate_scales.{stem|layer1..layer4}, epochs, batch_size, seed, ema_decay, early_stopping,
+  test_time_flip,
   optimizer.{name: sgd|adam|adamw, learning_rate, momentum, nesterov, betas, epsilon, weight_decay},
-  schedule.{name: constant|step|cosine, epochs, gamma, warmup_epochs, minimum},
-  augment.{horizontal_flip, rotation_degrees, brightness, contrast, saturation, perspective.{distortion, probability}}";
+  schedule.{name: constant|step|cosine|plateau, epochs, gamma, warmup_epochs, minimum, factor, patience},
+  loss.{label_smoothing, class_weights: \"balanced\"|[minor, moderate, severe]},
+  augment.{crop.{from, scale, ratio}, horizontal_flip, rotation_degrees, brightness, contrast, saturation,
+           perspective.{distortion, probability}, erasing.probability},
+  mix.{probability, mixup, cutmix}
+
+A sweep's file has the fields that its trials have in common, and what they differ in (search.name = \"grid\", or \"random\" with
+trials and a seed). Options and --set go to what they have in common. The best trial by macro F1 is trained and registered.
+  folds = 5                            # k-fold cross-validation inside the training split; left out: the validation split
+  [train]
+  preset = \"cnn-best\"
+  [search]
+  name = \"random\"
+  trials = 20
+  [search.fields]
+  \"optimizer.learning_rate\" = { low = 0.0001, high = 0.01, log = true }
+  \"image_size\" = { choices = [64, 96] }";
 
 /// Trains a model on a dataset's training split and registers the epoch with the best macro F1 on its validation split.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct TrainArgs {
     /// The name under which the model is registered, as its next version
-    #[arg(long, value_name = "NAME", required_unless_present = "spec")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["spec", "sweep", "print_preset"])]
     model: Option<Name>,
     /// The dataset: NAME for its newest version, or NAME@VERSION
-    #[arg(long, value_name = "REF", required_unless_present = "spec")]
+    #[arg(long, value_name = "REF", required_unless_present_any = ["spec", "sweep", "print_preset"])]
     dataset: Option<DatasetRef>,
+    /// The recipe to begin with: cnn-seed, cnn-best, resnet18-seed or resnet18-best; the network's -seed when there is none
+    #[arg(long, value_name = "PRESET")]
+    preset: Option<Preset>,
+    /// Print a preset's file, with its comments, and do nothing else
+    #[arg(long, value_name = "PRESET", exclusive = true)]
+    print_preset: Option<Preset>,
     /// The network: cnn4 or resnet18
-    #[arg(long, value_name = "NETWORK", required_unless_present = "spec")]
+    #[arg(long, value_name = "NETWORK", required_unless_present_any = ["spec", "sweep", "preset", "print_preset"])]
     arch: Option<Architecture>,
     /// Passes over the training split
     #[arg(long, value_name = "N")]
@@ -68,9 +93,12 @@ pub struct TrainArgs {
     /// Seed of everything random
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// A file with a specification in JSON to begin with
+    /// A file with a specification to begin with, in TOML or JSON
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
+    /// A file with a sweep, in TOML or JSON: many recipes are trained, and the best one is registered
+    #[arg(long, value_name = "FILE", conflicts_with = "spec")]
+    sweep: Option<PathBuf>,
     /// Sets any field of the specification; the value is JSON or text
     #[arg(long, value_name = "PATH=VALUE", value_parser = assignment)]
     set: Vec<(String, Value)>,
@@ -90,31 +118,42 @@ fn freeze(text: &str) -> Result<Freeze, String> {
 }
 
 pub(super) async fn run(context: &Context, args: TrainArgs) -> anyhow::Result<()> {
+    if let Some(preset) = args.print_preset {
+        return context.output.text(preset.text());
+    }
     let (spec, submission) = specification(args)?;
     submit(context, spec, submission).await
 }
 
 fn specification(args: TrainArgs) -> anyhow::Result<(Specification, SubmitArgs)> {
-    let mut spec = match &args.spec {
-        None => Specification::new("train"),
+    let (kind, file) = if args.sweep.is_some() { ("sweep", &args.sweep) } else { ("train", &args.spec) };
+    let mut spec = match file {
+        None => Specification::new(kind),
         Some(path) => {
             let reading = || format!("read {}", path.display());
             let text = std::fs::read_to_string(path).with_context(reading)?;
-            Specification::from_json("train", &text).with_context(reading)?
+            Specification::from_text(kind, &text).with_context(reading)?
         }
     };
-    spec.set_some("model", args.model.map(|model| model.to_string()))?;
-    spec.set_some("dataset", args.dataset.map(|dataset| dataset.to_string()))?;
-    spec.set_some("architecture", args.arch.map(Architecture::as_str))?;
-    spec.set_some("epochs", args.epochs)?;
-    spec.set_some("batch_size", args.batch_size)?;
-    spec.set_some("image_size", args.image_size)?;
-    spec.set_some("optimizer.learning_rate", args.learning_rate)?;
-    spec.set_some("freeze", args.freeze.map(|freeze| freeze.0.map(Stage::as_str)))?;
-    spec.set_some("weights", args.weights.map(|weights| weights.to_string()))?;
-    spec.set_some("seed", args.seed)?;
+    let place = if args.sweep.is_some() { "train." } else { "" };
+    let options: [(&str, Option<Value>); 11] = [
+        ("model", args.model.map(|model| model.to_string().into())),
+        ("dataset", args.dataset.map(|dataset| dataset.to_string().into())),
+        ("preset", args.preset.map(|preset| preset.as_str().into())),
+        ("architecture", args.arch.map(|architecture| architecture.as_str().into())),
+        ("epochs", args.epochs.map(Value::from)),
+        ("batch_size", args.batch_size.map(Value::from)),
+        ("image_size", args.image_size.map(Value::from)),
+        ("optimizer.learning_rate", args.learning_rate.map(Value::from)),
+        ("freeze", args.freeze.map(|freeze| freeze.0.map(Stage::as_str).into())),
+        ("weights", args.weights.map(|weights| weights.to_string().into())),
+        ("seed", args.seed.map(Value::from)),
+    ];
+    for (path, value) in options {
+        spec.set_some(&format!("{place}{path}"), value)?;
+    }
     for (path, value) in args.set {
-        spec.set(&path, value).map_err(|Usage(problem)| Usage(format!("--set {problem}")))?;
+        spec.set(&format!("{place}{path}"), value).map_err(|Usage(problem)| Usage(format!("--set {problem}")))?;
     }
     Ok((spec, args.submission))
 }
@@ -152,6 +191,7 @@ mod tests {
             "--batch-size=16",
             "--image-size=96",
             "--learning-rate=0.01",
+            "--preset=resnet18-best",
             "--freeze=none",
             "--weights=imagenet@1",
             "--seed=7",
@@ -160,7 +200,7 @@ mod tests {
         ];
         let expected = json!({
             "kind": "train", "model": "m", "dataset": "d", "architecture": "resnet18", "epochs": 3, "batch_size": 16,
-            "image_size": 96, "optimizer": {"learning_rate": 0.01}, "freeze": null, "weights": "imagenet@1", "seed": 7,
+            "image_size": 96, "preset": "resnet18-best", "optimizer": {"learning_rate": 0.01}, "freeze": null, "weights": "imagenet@1", "seed": 7,
             "augment": {"brightness": 0}, "schedule": {"name": "cosine"},
         });
         assert_eq!(spec(&options).unwrap(), expected);
@@ -177,6 +217,23 @@ mod tests {
         let path = file.path().to_str().unwrap();
         let sent = spec(&["--spec", path, "--epochs=2", "--seed=2", "--set=seed=3"]).unwrap();
         assert_eq!((&sent["batch_size"], &sent["epochs"], &sent["seed"]), (&json!(8), &json!(2), &json!(3)));
+    }
+
+    #[test]
+    fn options_go_to_what_the_trials_of_a_sweep_have_in_common() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text =
+            "folds = 3\n[train]\npreset = \"cnn-best\"\n[search]\nname = \"grid\"\nfields = { dropout = [0.2, 0.4] }";
+        std::fs::write(&file, text).unwrap();
+        let path = file.path().to_str().unwrap();
+        let sent = spec(&["--sweep", path, "--model=m", "--dataset=d", "--epochs=20", "--set=mix.mixup=0.1"]).unwrap();
+        let expected = json!({
+            "kind": "sweep", "folds": 3, "search": {"name": "grid", "fields": {"dropout": [0.2, 0.4]}},
+            "train": {"preset": "cnn-best", "model": "m", "dataset": "d", "epochs": 20, "mix": {"mixup": 0.1}},
+        });
+        assert_eq!(sent, expected);
+        let refused = spec(&["--sweep", path, "--model=m"]).unwrap_err().to_string();
+        assert!(refused.contains("dataset"), "{refused}");
     }
 
     #[test]

@@ -126,7 +126,11 @@ fn state(state: JobState, colour: bool) -> Cell {
 
 fn images(kind: JobKind, images: &ImageCounts) -> String {
     let total = optional(images.total);
-    if kind == JobKind::Train { total } else { format!("{}/{total}", images.scored + images.failed) }
+    if matches!(kind, JobKind::Train | JobKind::Sweep) {
+        total
+    } else {
+        format!("{}/{total}", images.scored + images.failed)
+    }
 }
 
 /// Such as `24: 9 succeeded, 2 running, 13 runnable`.

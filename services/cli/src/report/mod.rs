@@ -1,6 +1,7 @@
 //! What people read: tables.
 
 mod jobs;
+mod leaderboard;
 mod metrics;
 mod registry;
 
@@ -8,6 +9,7 @@ use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 
 pub use jobs::{epoch_line, epochs, job, jobs};
+pub use leaderboard::leaderboard;
 pub use metrics::evaluation;
 pub use registry::{counts, dataset, datasets, model, models};
 

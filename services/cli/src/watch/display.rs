@@ -125,6 +125,8 @@ impl Display {
 fn progress(job: &Job) -> (u64, Option<u64>) {
     match job.kind {
         JobKind::Train => (job.epochs_done, epochs(job)),
+        // The winner's training is planned last.
+        JobKind::Sweep => (job.tasks.succeeded, Some(job.tasks.total)),
         JobKind::Score | JobKind::Evaluate => (job.images.scored + job.images.failed, job.images.total),
     }
 }
@@ -138,7 +140,11 @@ fn failures(job: &Job) -> String {
 }
 
 fn line(job: &Job, done: u64, total: Option<u64>, rate: Option<f64>) -> String {
-    let what = if job.kind == JobKind::Train { "epochs" } else { "images" };
+    let what = match job.kind {
+        JobKind::Train => "epochs",
+        JobKind::Sweep => "training runs",
+        JobKind::Score | JobKind::Evaluate => "images",
+    };
     let mut line = format!("job {} {}", job.id, job.state);
     if let Some(total) = total {
         line.push_str(&format!(": {done}/{total} {what}{}", failures(job)));
