@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use clap::{Args, Subcommand};
 use perito_domain::{
     Severity,
@@ -50,12 +51,17 @@ pub struct ShowArgs {
 }
 
 const IMPORT_HELP: &str = "\
-The file is safetensors with torchvision's parameter names. A head of another size, such as ImageNet's 1,000 classes, is allowed:
-such a model can start a training (perito train --weights) but cannot score.
+The file has torchvision's parameter names: a state_dict that torch.save wrote (.pth or .pt, since PyTorch 1.6), or safetensors. Of a
+file of torch.save only tensors are read and nothing is run: one that holds anything else is refused. It is stored as safetensors.
+
+A head of another size, such as ImageNet's 1,000 classes, is allowed, and so is a file that lacks the parameters of --allow-missing:
+such a model can start a training (perito train --weights), which draws the head or what is missing at random from its seed, but cannot
+score.
 
 Examples:
-  perito model import --name resnet18-imagenet --arch resnet18 --weights resnet18.safetensors
-  perito model import --name severity --arch cnn4 --image-size 96 --weights best.safetensors";
+  perito model import --name resnet18-imagenet --arch resnet18 --weights resnet18-f37072fd.pth
+  perito model import --name severity --arch cnn4 --image-size 96 --weights best.safetensors
+  perito model import --name trunk --arch resnet18 --weights trunk.pth --allow-missing 'layer4.*.conv1.weight,layer4.*.conv2.weight'";
 
 /// Registers weights from a file as the next version of a model.
 #[derive(Debug, Args)]
@@ -67,9 +73,12 @@ pub struct ImportArgs {
     /// The network: cnn4 or resnet18
     #[arg(long, value_name = "NETWORK")]
     arch: Architecture,
-    /// The weights
-    #[arg(long, value_name = "FILE.safetensors")]
+    /// The weights: .pth, .pt or .safetensors
+    #[arg(long, value_name = "FILE")]
     weights: PathBuf,
+    /// Parameters that the file lacks, separated by commas; * stands for one part of a name, between dots
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    allow_missing: Vec<String>,
     /// Side of the square input that the weights were trained with, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=1024))]
     image_size: u32,
@@ -117,17 +126,21 @@ pub(super) async fn run(context: &Context, command: ModelCommand) -> anyhow::Res
 
 async fn import(context: &Context, args: ImportArgs) -> anyhow::Result<()> {
     let path = &args.weights;
-    let bytes = store::read(path).await?;
-    let checked = match weights::check(&bytes, args.arch, args.image_size) {
-        Ok(checked) => checked,
+    let file_name = path.file_name().context("name a file")?.to_string_lossy().into_owned();
+    // In place: nothing else goes on, and reading a file of torch.save is work for the processor.
+    let weights = match weights::load(path, args.arch, args.image_size, &args.allow_missing) {
+        Ok(weights) => weights,
         Err(error) => bail!(Usage(format!("{}: {error}", path.display()))),
     };
-    let class_names = if checked.can_score() {
-        Severity::ALL.map(|class| class.to_string()).to_vec()
-    } else {
-        eprintln!("its head has {} outputs: this model can start a training, but cannot score", checked.outputs);
-        Vec::new()
+    // Without classes a model cannot score: the registry asks no more.
+    let class_names = match weights.why_not_scoring() {
+        None => Severity::ALL.map(|class| class.to_string()).to_vec(),
+        Some(why) => {
+            eprintln!("{why}: this model can start a training, but cannot score");
+            Vec::new()
+        }
     };
+    let bytes = Bytes::from(weights.bytes);
     let sha256 = hex::encode(Sha256::digest(&bytes));
     let artifact = Artifact {
         bucket: args.store.s3_bucket.clone(),
@@ -139,7 +152,6 @@ async fn import(context: &Context, args: ImportArgs) -> anyhow::Result<()> {
     let store = store::connect(&args.store)?;
     store.ensure_bucket(&artifact.bucket).await?;
     store.put(&artifact.bucket, &artifact.key, bytes, "application/octet-stream").await?;
-    let file_name = path.file_name().context("name a file")?.to_string_lossy().into_owned();
     let model = ImportModel {
         name: args.name,
         architecture: args.arch,
