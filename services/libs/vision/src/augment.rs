@@ -1,14 +1,31 @@
-//! Random changes of training images, in the order of the recipe: mirror, rotation, colour, perspective.
+//! Random changes of training images, in the order of the recipe: part, mirror, rotation, colour, perspective, erasing.
 
-use perito_domain::spec::{Augment, Perspective};
+use perito_domain::spec::{Augment, Crop, Perspective};
 use rand::{Rng, RngExt, seq::SliceRandom};
 
-use crate::{adjust, pixels::Pixels, warp};
+use crate::{
+    adjust,
+    crop::{self, Rectangle},
+    pixels::Pixels,
+    warp,
+};
 
-/// Changes a picture as `augment` says, with torchvision's sampling ranges. What is zero there draws no numbers and changes
-/// nothing.
-pub fn augment(pixels: &Pixels, augment: &Augment, rng: &mut impl Rng) -> Pixels {
-    let mut picture = pixels.clone();
+/// How often a part is drawn anew that does not fit, in torchvision.
+const TRIES: u32 = 10;
+/// Defaults of `RandomErasing`: shares of the area, and heights over widths.
+const ERASED_SCALE: [f64; 2] = [0.02, 0.33];
+const ERASED_RATIO: [f64; 2] = [0.3, 3.3];
+
+/// Changes a picture as `augment` says, with torchvision's sampling ranges, to one of `side` pixels. What is zero there draws no
+/// numbers and changes nothing. The picture has the side of the recipe's crop, or `side` when it has none.
+pub fn augment(pixels: &Pixels, augment: &Augment, side: u32, rng: &mut impl Rng) -> Pixels {
+    let mut picture = match &augment.crop {
+        // A part that was drawn inside the picture is inside it.
+        Some(crop) => {
+            crop::resized_crop(pixels, part(pixels.side(), crop, rng), side).unwrap_or_else(|_| pixels.clone())
+        }
+        None => pixels.clone(),
+    };
     if augment.horizontal_flip > 0.0 && rng.random_bool(augment.horizontal_flip) {
         picture = adjust::mirror(&picture);
     }
@@ -20,7 +37,46 @@ pub fn augment(pixels: &Pixels, augment: &Augment, rng: &mut impl Rng) -> Pixels
     if distortion > 0.0 && probability > 0.0 && rng.random_bool(probability) {
         picture = tilt(&picture, distortion, rng);
     }
+    if augment.erasing.probability > 0.0 && rng.random_bool(augment.erasing.probability) {
+        picture = erased(|| rectangle(side, ERASED_SCALE, ERASED_RATIO, rng).map(transposed), &picture);
+    }
     picture
+}
+
+/// `RandomResizedCrop.get_params`: a part of a square with a share of its area and a ratio in these ranges. After ten parts that do
+/// not fit, the largest one in the middle with a ratio in the range.
+fn part(side: u32, crop: &Crop, rng: &mut impl Rng) -> Rectangle {
+    let drawn = (0..TRIES).find_map(|_| rectangle(side, crop.scale, crop.ratio, rng));
+    drawn.unwrap_or_else(|| {
+        let ratio = 1_f64.clamp(crop.ratio[0], crop.ratio[1]);
+        let length = f64::from(side);
+        let (width, height) = (length.min(length * ratio).round() as u32, length.min(length / ratio).round() as u32);
+        let (width, height) = (width.max(1), height.max(1));
+        Rectangle { left: (side - width) / 2, top: (side - height) / 2, width, height }
+    })
+}
+
+/// One draw of a rectangle, by its share of the area and, uniformly by its logarithm, its width over its height. `None` when it does
+/// not fit.
+fn rectangle(side: u32, scale: [f64; 2], ratio: [f64; 2], rng: &mut impl Rng) -> Option<Rectangle> {
+    let area = f64::from(side) * f64::from(side) * rng.random_range(scale[0]..=scale[1]);
+    let ratio = rng.random_range(ratio[0].ln()..=ratio[1].ln()).exp();
+    let (width, height) = ((area * ratio).sqrt().round() as u32, (area / ratio).sqrt().round() as u32);
+    if !(1..=side).contains(&width) || !(1..=side).contains(&height) {
+        return None;
+    }
+    let (left, top) = (rng.random_range(0..=side - width), rng.random_range(0..=side - height));
+    Some(Rectangle { left, top, width, height })
+}
+
+/// The ratios of `RandomErasing` are heights over widths.
+fn transposed(Rectangle { left, top, width, height }: Rectangle) -> Rectangle {
+    Rectangle { left: top, top: left, width: height, height: width }
+}
+
+/// `RandomErasing.get_params` and `erase`: after ten rectangles that do not fit, the picture stays as it is.
+fn erased(mut draw: impl FnMut() -> Option<Rectangle>, picture: &Pixels) -> Pixels {
+    (0..TRIES).find_map(|_| draw()).map_or_else(|| picture.clone(), |part| crop::erase(picture, part))
 }
 
 /// `ColorJitter`: factors from 1 plus or minus each strength, applied in a random order.
@@ -65,6 +121,7 @@ fn tilt(picture: &Pixels, distortion: f64, rng: &mut impl Rng) -> Pixels {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use perito_domain::spec::Erasing;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -75,6 +132,8 @@ mod tests {
         contrast: 0.0,
         saturation: 0.0,
         perspective: Perspective { distortion: 0.0, probability: 0.0 },
+        crop: None,
+        erasing: Erasing { probability: 0.0 },
     };
 
     fn picture() -> Pixels {
@@ -84,7 +143,7 @@ mod tests {
     #[test]
     fn nothing_asked_nothing_changed() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        assert_eq!(augment(&picture(), &NOTHING, &mut rng), picture());
+        assert_eq!(augment(&picture(), &NOTHING, 16, &mut rng), picture());
         let mut fresh = ChaCha8Rng::seed_from_u64(1);
         assert_eq!(rng.random::<u64>(), fresh.random::<u64>(), "and no number drawn");
     }
@@ -98,9 +157,31 @@ mod tests {
             contrast: 0.2,
             saturation: 0.2,
             perspective: Perspective { distortion: 0.5, probability: 0.5 },
+            crop: Some(Crop { from: 16, scale: [0.2, 1.0], ratio: [0.75, 1.33] }),
+            erasing: Erasing { probability: 0.5 },
         };
-        let draw = |seed| augment(&picture(), &all, &mut ChaCha8Rng::seed_from_u64(seed));
+        let draw = |seed| augment(&picture(), &all, 12, &mut ChaCha8Rng::seed_from_u64(seed));
+        assert_eq!(draw(1).side(), 12);
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn parts_are_inside_and_have_the_shares_and_ratios_that_were_asked_for() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let crop = Crop { from: 256, scale: [0.3, 0.9], ratio: [0.5, 2.0] };
+        let (mut least, mut most) = (f64::MAX, f64::MIN);
+        for _ in 0..5000 {
+            let Rectangle { left, top, width, height } = part(256, &crop, &mut rng);
+            assert!(left + width <= 256 && top + height <= 256);
+            let share = f64::from(width * height) / (256.0 * 256.0);
+            assert!((0.29..0.91).contains(&share), "{share}");
+            assert!((0.48..2.06).contains(&(f64::from(width) / f64::from(height))));
+            (least, most) = (least.min(share), most.max(share));
+        }
+        assert!(least < 0.32 && most > 0.88, "{least} {most}");
+        // Nothing of this shape fits: the largest one in the middle.
+        let flat = Crop { from: 100, scale: [1.0, 1.0], ratio: [4.0, 5.0] };
+        assert_eq!(part(100, &flat, &mut rng), Rectangle { left: 0, top: 37, width: 100, height: 25 });
     }
 }

@@ -5,14 +5,15 @@
 //! | [`pixels`] | square RGB pixels, as networks take them |
 //! | [`mod@decode`] | the bytes of a photograph to RGB, within limits |
 //! | [`mod@resize`] | any picture to a square, antialiased |
-//! | [`adjust`], [`warp`] | single changes with fixed parameters |
+//! | [`adjust`], [`warp`], [`crop`] | single changes with fixed parameters |
 //! | [`mod@augment`] | random changes of training images |
 //!
-//! To add a random change: its pure form in [`adjust`] or [`warp`], its drawing in [`mod@augment`], its field in
+//! To add a random change: its pure form in [`adjust`], [`warp`] or [`crop`], its drawing in [`mod@augment`], its field in
 //! `perito_domain::spec::Augment`.
 
 pub mod adjust;
 pub mod augment;
+pub mod crop;
 pub mod decode;
 pub mod pixels;
 pub mod resize;

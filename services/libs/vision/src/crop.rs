@@ -1,0 +1,73 @@
+//! Parts of a picture: cut out and resized, or painted over.
+
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, images::ImageRef};
+use perito_domain::preprocessing::IMAGENET_MEAN;
+
+use crate::{decode::DecodeError, pixels::Pixels, resize::resized};
+
+/// A rectangle of whole pixels inside a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rectangle {
+    /// Columns to its left.
+    pub left: u32,
+    /// Rows above it.
+    pub top: u32,
+    /// Its width in pixels, at least 1.
+    pub width: u32,
+    /// Its height in pixels, at least 1.
+    pub height: u32,
+}
+
+/// Cuts a part out and resizes it to a square of `side` pixels with antialiased bilinear interpolation: torchvision's `resized_crop`.
+/// No pixel outside of the part has a say.
+///
+/// # Errors
+/// A part that is not inside the picture.
+pub fn resized_crop(pixels: &Pixels, part: Rectangle, side: u32) -> Result<Pixels, DecodeError> {
+    let broken = |error: String| DecodeError::Corrupt(format!("crop: {error}"));
+    let source = ImageRef::new(pixels.side(), pixels.side(), pixels.as_bytes(), PixelType::U8x3)
+        .map_err(|error| broken(error.to_string()))?;
+    let Rectangle { left, top, width, height } = part;
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+        left.into(),
+        top.into(),
+        width.into(),
+        height.into(),
+    );
+    resized(&source, side, &options).map_err(broken)
+}
+
+/// Paints a part over with the mean colour of ImageNet, which normalisation makes 0 up to rounding: torchvision's `erase` with
+/// `v=0` behind `Normalize`.
+pub fn erase(pixels: &Pixels, part: Rectangle) -> Pixels {
+    let mean = IMAGENET_MEAN.map(|share| (share * 255.0).round() as u8);
+    let Rectangle { left, top, width, height } = part;
+    let side = pixels.side();
+    let inside = |index: usize| {
+        let (x, y) = (index as u32 % side, index as u32 / side);
+        (left..left + width).contains(&x) && (top..top + height).contains(&y)
+    };
+    let painted = pixels.pixels().iter().enumerate().map(|(index, pixel)| if inside(index) { mean } else { *pixel });
+    Pixels::new(side, painted.flatten().collect()).unwrap_or_else(|| pixels.clone())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_picture_at_its_own_size_is_itself_and_a_part_is_that_part() {
+        let bytes: Vec<u8> = (0..16_u32).flat_map(|y| (0..16_u32).flat_map(move |x| [x as u8, y as u8, 7])).collect();
+        let picture = Pixels::new(16, bytes).unwrap();
+        let part = |left, top, width, height| Rectangle { left, top, width, height };
+        assert_eq!(resized_crop(&picture, part(0, 0, 16, 16), 16).unwrap(), picture);
+        let cut = resized_crop(&picture, part(3, 5, 4, 4), 4).unwrap();
+        assert_eq!((cut.pixels()[0], cut.pixels()[15]), ([3, 5, 7], [6, 8, 7]));
+        assert!(resized_crop(&picture, part(13, 5, 4, 4), 4).is_err());
+
+        let erased = erase(&picture, part(3, 5, 2, 4));
+        let changed = erased.pixels().iter().zip(picture.pixels()).filter(|(one, other)| one != other).count();
+        assert_eq!((changed, erased.pixels()[5 * 16 + 3]), (8, [124, 116, 104]));
+    }
+}
