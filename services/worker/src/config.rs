@@ -67,9 +67,13 @@ pub struct WorkArgs {
     /// Threads that libtorch uses for one operation on a CPU; as many as there are cores unless told.
     #[arg(long, env = "PERITO_COMPUTE_THREADS")]
     pub compute_threads: Option<usize>,
-    /// Memory for decoded training images, in MiB. What does not fit is loaded again in every epoch.
+    /// Memory for decoded training images, in MiB. What does not fit goes to disk.
     #[arg(long, env = "PERITO_CACHE_MIB", default_value_t = 2048)]
     pub cache_mib: u64,
+    /// Disk space, in the folder for temporary files, for decoded training images that do not fit into memory, in MiB. What does not
+    /// fit there either is loaded again in every epoch.
+    #[arg(long, env = "PERITO_DISK_CACHE_MIB", default_value_t = 16_384)]
+    pub disk_cache_mib: u64,
     /// How long a training runs without writing a checkpoint, from which another worker can go on. One is written on SIGTERM too.
     #[arg(long, env = "PERITO_CHECKPOINT_INTERVAL", default_value = "5m", value_parser = humantime::parse_duration)]
     pub checkpoint_interval: Duration,

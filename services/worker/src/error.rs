@@ -19,6 +19,9 @@ pub enum TaskError {
     /// From libtorch.
     #[error(transparent)]
     Network(#[from] perito_nets::NetError),
+    /// From the file of decoded images.
+    #[error("read the cache of decoded images: {0}")]
+    Cache(std::io::Error),
     /// The work panicked; the device thread and the process go on.
     #[error("panic during {0}")]
     Panic(&'static str),
@@ -34,8 +37,8 @@ impl TaskError {
             Self::Database(error) => error.class(),
             Self::Objects { source, .. } => source.class(),
             Self::Network(error) => error.class(),
-            // Perhaps memory was short; attempts are bounded in any case.
-            Self::Panic(_) => ErrorClass::Transient,
+            // Perhaps memory was short, or a disk; attempts are bounded in any case.
+            Self::Panic(_) | Self::Cache(_) => ErrorClass::Transient,
             Self::Permanent(_) => ErrorClass::Permanent,
         }
     }

@@ -10,6 +10,7 @@ use crate::{
     execute::{Ending, commit},
     labelled::LabelledSet,
     measure::{Measured, measure},
+    pixel_cache::PixelCache,
     service::Context,
 };
 
@@ -23,7 +24,8 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<Ending, TaskEr
     };
     let engine = context.artifacts.engine(model).await?;
     let items = context.database.dataset_items(dataset_id, Some(spec.split)).await?;
-    let (set, failures) = LabelledSet::load(&context.images, items, &model.preprocessing, context.cache_bytes).await?;
+    let (set, failures) =
+        LabelledSet::load(&context.images, items, &model.preprocessing, PixelCache::new(context.cache)).await?;
     let Measured { measurement, .. } = measure(&set, spec.split, |batch| {
         let engine = Arc::clone(&engine);
         async move {

@@ -11,7 +11,7 @@ use perito_domain::{
 };
 use tokio::time::Instant;
 
-use crate::{error::TaskError, evaluate, leases::LeaseGuard, score, service::Context, train};
+use crate::{error::TaskError, evaluate, leases::LeaseGuard, score, service::Context, sweep, train};
 
 /// How a task's work ended when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,7 @@ async fn work(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, Task
         }
         JobKind::Train => train::run(context, task).await,
         JobKind::Evaluate => evaluate::run(context, task).await,
+        JobKind::Sweep => sweep::run(context, task).await,
     }
 }
 

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use perito_database::{ImageObject, LabelledImage};
-use perito_domain::{Severity, failure::ImageFailure, preprocessing::Preprocessing};
+use perito_domain::{Severity, failure::ImageFailure, preprocessing::Preprocessing, severity::CLASSES};
 use perito_vision::Pixels;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{error::TaskError, images::ImageSource};
+use crate::{
+    error::TaskError,
+    images::ImageSource,
+    pixel_cache::{Kept, PixelCache},
+};
 
 /// Batches made ahead of the device.
 const BATCHES_AHEAD: usize = 2;
@@ -20,8 +24,8 @@ const FAILURE_BUDGET: f64 = 0.05;
 struct Sample {
     image: ImageObject,
     label: Severity,
-    /// Decoded pixels, or nothing when memory was full: then they are loaded again for each use.
-    pixels: Option<Arc<Pixels>>,
+    /// Where its decoded pixels are.
+    pixels: Kept,
 }
 
 /// The usable images of one split, in order of their ids.
@@ -50,8 +54,7 @@ impl Batch {
 }
 
 impl LabelledSet {
-    /// Loads every image of a split once, keeps the pixels of as many as fit into `cache_bytes`, and tells which
-    /// images are unusable.
+    /// Loads every image of a split once, keeps their pixels as far as the cache goes, and tells which images are unusable.
     ///
     /// # Errors
     /// Permanent when no image, or less than 95 % of them, is usable.
@@ -59,21 +62,15 @@ impl LabelledSet {
         source: &ImageSource,
         items: Vec<LabelledImage>,
         contract: &Preprocessing,
-        cache_bytes: u64,
+        mut cache: PixelCache,
     ) -> Result<(Self, Vec<ImageFailure>), TaskError> {
         let images: Vec<ImageObject> = items.iter().map(|item| item.image.clone()).collect();
-        let mut pixels: Vec<Option<Option<Arc<Pixels>>>> = vec![None; items.len()];
+        let mut pixels: Vec<Option<Kept>> = vec![None; items.len()];
         let mut failures = Vec::new();
-        let mut free = cache_bytes;
         let mut loaded = std::pin::pin!(source.load(images, contract.clone(), 64));
         while let Some(item) = loaded.next().await {
             match item? {
-                (position, Ok(image)) => {
-                    let bytes = image.as_bytes().len() as u64;
-                    let kept = (bytes <= free).then(|| Arc::new(image));
-                    free -= if kept.is_some() { bytes } else { 0 };
-                    pixels[position] = Some(kept);
-                }
+                (position, Ok(image)) => pixels[position] = Some(cache.keep(image)),
                 (_, Err(failure)) => failures.push(failure),
             }
         }
@@ -99,6 +96,15 @@ impl LabelledSet {
     /// How many images are usable.
     pub fn len(&self) -> usize {
         self.samples.len()
+    }
+
+    /// How many usable images there are of each class.
+    pub fn class_images(&self) -> [u64; CLASSES] {
+        let mut images = [0; CLASSES];
+        for sample in self.samples.iter() {
+            images[sample.label.index()] += 1;
+        }
+        images
     }
 
     /// Whether there are none. [`Self::load`] makes no such set.
@@ -136,30 +142,28 @@ impl LabelledSet {
     ) -> Result<Batch, TaskError> {
         let labels = positions.iter().map(|&position| self.samples[position].label).collect();
         let ids = positions.iter().map(|&position| self.samples[position].image.id).collect();
-        let pixels = self.pixels(&positions).await?;
+        let kept = self.kept(&positions).await?;
         let (reply, made) = oneshot::channel();
         self.source.threads().spawn(move || {
             use rayon::prelude::*;
-            let images =
-                positions.par_iter().zip(&pixels).map(|(&position, pixels)| transform(position, pixels)).collect();
-            let _ = reply.send(images);
+            let made = positions.par_iter().zip(&kept).map(|(&position, kept)| Ok(transform(position, &*kept.read()?)));
+            let _ = reply.send(made.collect::<std::io::Result<Vec<_>>>());
         });
-        let images = made.await.map_err(|_| TaskError::Panic("augmenting a batch"))?;
+        let images = made.await.map_err(|_| TaskError::Panic("augmenting a batch"))?.map_err(TaskError::Cache)?;
         Ok(Batch { images, labels, ids })
     }
 
-    /// The pixels at these positions: from memory, or loaded again.
-    async fn pixels(&self, positions: &[usize]) -> Result<Vec<Arc<Pixels>>, TaskError> {
-        let mut pixels: Vec<Option<Arc<Pixels>>> =
-            positions.iter().map(|&position| self.samples[position].pixels.clone()).collect();
-        let absent: Vec<usize> = (0..positions.len()).filter(|&slot| pixels[slot].is_none()).collect();
+    /// Where the pixels at these positions are, after loading again those that the cache had no room for.
+    async fn kept(&self, positions: &[usize]) -> Result<Vec<Kept>, TaskError> {
+        let mut kept: Vec<Kept> = positions.iter().map(|&position| self.samples[position].pixels.clone()).collect();
+        let absent: Vec<usize> = (0..positions.len()).filter(|&slot| matches!(kept[slot], Kept::Nowhere)).collect();
         if !absent.is_empty() {
             let images = absent.iter().map(|&slot| self.samples[positions[slot]].image.clone()).collect();
             let mut loaded = std::pin::pin!(self.source.load(images, self.contract.clone(), absent.len()));
             while let Some(item) = loaded.next().await {
                 let (position, outcome) = item?;
                 match outcome {
-                    Ok(image) => pixels[absent[position]] = Some(Arc::new(image)),
+                    Ok(image) => kept[absent[position]] = Kept::InMemory(Arc::new(image)),
                     Err(failure) => {
                         return Err(TaskError::Permanent(format!(
                             "image {} could be used at the start and not any more: {}",
@@ -169,7 +173,6 @@ impl LabelledSet {
                 }
             }
         }
-        // The source gives each image or an error.
-        pixels.into_iter().collect::<Option<_>>().ok_or(TaskError::Panic("loading a batch"))
+        Ok(kept)
     }
 }

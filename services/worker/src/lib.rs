@@ -9,8 +9,8 @@
 //! | [`device`] | the one thread that runs networks |
 //! | [`artifacts`] | model files from S3, checked and cached |
 //! | [`images`] | an image from S3 to pixels: fetch and decode |
-//! | [`score`], [`train`], [`evaluate`] | the work itself, a module for each kind of task |
-//! | [`labelled`] | a labelled split in memory, and batches of it |
+//! | [`score`], [`train`], [`evaluate`], [`sweep`] | the work itself, a module for each kind of task |
+//! | [`labelled`], [`pixel_cache`] | a labelled split, decoded once, and batches of it |
 //! | [`measure`] | a network measured on labelled images, for training and evaluation alike |
 //! | [`error`] | what can go wrong in a task, and whether trying again helps |
 //!
@@ -26,6 +26,8 @@ pub mod images;
 pub mod labelled;
 pub mod leases;
 pub mod measure;
+pub mod pixel_cache;
 pub mod score;
 pub mod service;
+pub mod sweep;
 pub mod train;

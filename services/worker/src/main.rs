@@ -13,6 +13,11 @@ use perito_worker::{
     service::{self, Context},
 };
 
+/// For libtorch too (the crate's feature `override` takes the place of `malloc`): glibc's gives large buffers back to the system after
+/// each operation, and most of a step's time can go into page faults when it takes them again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     perito_runtime::main(async || run(Config::parse()).await)
 }

@@ -19,6 +19,7 @@ use crate::{
     execute::{claim, execute},
     images::ImageSource,
     leases::Leases,
+    pixel_cache::CacheLimits,
     train::checkpoint::Policy,
 };
 
@@ -44,8 +45,8 @@ pub struct Context {
     pub worker: String,
     /// Images in one forward pass.
     pub batch_size: usize,
-    /// Memory for decoded training images, in bytes.
-    pub cache_bytes: u64,
+    /// Room for decoded training images.
+    pub cache: CacheLimits,
     /// When training writes checkpoints.
     pub checkpoints: Policy,
 }
@@ -75,7 +76,7 @@ impl Context {
             leases: Leases::new(database.clone(), args.lease),
             worker: args.name.clone().unwrap_or_else(default_name),
             batch_size: args.batch_size.into(),
-            cache_bytes: args.cache_mib << 20,
+            cache: CacheLimits { memory: args.cache_mib << 20, disk: args.disk_cache_mib << 20 },
             checkpoints: Policy { interval: args.checkpoint_interval, epochs: args.checkpoint_epochs },
             database,
             objects,
@@ -95,7 +96,9 @@ pub async fn run(context: Arc<Context>, args: &WorkArgs, consumer: Consumer) {
         let (context, consumer) = (Arc::clone(&context), consumer.clone());
         match kind {
             JobKind::Score => shutdown.spawn(many_at_once(context, consumer, args.scoring_tasks)),
-            JobKind::Train | JobKind::Evaluate => shutdown.spawn(one_at_a_time(context, consumer, kind)),
+            JobKind::Train | JobKind::Evaluate | JobKind::Sweep => {
+                shutdown.spawn(one_at_a_time(context, consumer, kind))
+            }
         };
     }
     shutdown.finished().await;

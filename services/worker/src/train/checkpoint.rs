@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use super::{Best, epoch::on_device};
 use crate::{error::TaskError, measure::Measured, service::Context};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const STATE: &str = "state.safetensors";
 const BEST: &str = "best.safetensors";
 const MARKER: &str = "complete.json";
@@ -41,7 +41,7 @@ pub struct Policy {
 }
 
 /// Where a run stands: before a step of an epoch, with the epoch's sums so far.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Position {
     /// Counted from 1.
     pub(super) epoch: u32,
@@ -53,12 +53,19 @@ pub(super) struct Position {
     pub(super) correct: u64,
     /// Images that were seen.
     pub(super) images: u64,
+    /// The loss on the validation split after each epoch before this one.
+    pub(super) losses: Vec<f64>,
 }
 
 impl Position {
-    /// Before the first step of an epoch.
-    pub(super) fn start_of(epoch: u32) -> Self {
-        Self { epoch, step: 0, loss_sum: 0.0, correct: 0, images: 0 }
+    /// Before the first step of the first epoch.
+    pub(super) fn start() -> Self {
+        Self::start_after(Vec::new())
+    }
+
+    /// Before the first step of the epoch after those with these losses on the validation split.
+    pub(super) fn start_after(losses: Vec<f64>) -> Self {
+        Self { epoch: losses.len() as u32 + 1, step: 0, loss_sum: 0.0, correct: 0, images: 0, losses }
     }
 }
 
@@ -74,6 +81,7 @@ struct Marker {
     loss_sum: u64,
     correct: u64,
     images: u64,
+    losses: Vec<u64>,
     state_sha256: String,
     best: Option<BestMarker>,
 }
@@ -109,7 +117,7 @@ enum Unusable {
 impl<'a> Checkpoints<'a> {
     /// Those of this task. `spec_sha256` is the digest of its specification.
     pub(super) fn new(context: &'a Context, task: &ClaimedTask, spec_sha256: String) -> Self {
-        let prefix = format!("checkpoints/{}/", task.lease.job_id());
+        let prefix = format!("checkpoints/{}/{}/", task.lease.job_id(), task.lease.task_id());
         Self { context, prefix, attempt: task.lease.attempt(), spec_sha256, kept: Vec::new(), last: Instant::now() }
     }
 
@@ -187,6 +195,7 @@ impl<'a> Checkpoints<'a> {
             loss_sum: position.loss_sum.to_bits(),
             correct: position.correct,
             images: position.images,
+            losses: position.losses.iter().map(|loss| loss.to_bits()).collect(),
             state_sha256: digest(&state),
             best: best.map(BestMarker::of),
         };
@@ -261,6 +270,7 @@ impl<'a> Checkpoints<'a> {
             loss_sum: f64::from_bits(marker.loss_sum),
             correct: marker.correct,
             images: marker.images,
+            losses: marker.losses.into_iter().map(f64::from_bits).collect(),
         };
         Ok((position, best))
     }

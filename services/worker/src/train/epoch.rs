@@ -28,12 +28,12 @@ pub(super) async fn run(
 ) -> Result<Option<EpochOutcome>, TaskError> {
     let started = Instant::now();
     let (epoch, images_before) = (position.epoch, position.images);
-    let learning_rate = perito_nets::learning_rate(spec, epoch - 1);
-    let (seed, augment) = (spec.seed, spec.augment.clone());
+    let learning_rate = perito_nets::learning_rate(spec, &position.losses);
+    let (seed, augment, side) = (spec.seed, spec.augment.clone(), spec.image_size);
     let mut order = order(spec, epoch, sets.training.len());
     order.drain(..order.len().min(position.step as usize * spec.batch_size as usize));
     let mut batches = sets.training.batches(order, spec.batch_size as usize, move |index, pixels| {
-        perito_vision::augment(pixels, &augment, &mut rng(seed, Purpose::Augment, epoch.into(), index as u64))
+        perito_vision::augment(pixels, &augment, side, &mut rng(seed, Purpose::Augment, epoch.into(), index as u64))
     });
     while let Some(batch) = batches.recv().await {
         if context.shutdown.soft().is_cancelled() {

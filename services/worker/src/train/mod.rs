@@ -12,10 +12,13 @@ mod epoch;
 
 use std::sync::Arc;
 
-use perito_database::{ClaimedTask, EpochRow, NewModel, Provenance};
+use perito_database::{ClaimedTask, EpochRow, LabelledImage, Measurement, NewModel, Provenance};
 use perito_domain::{
+    Severity,
+    failure::ImageFailure,
     metrics::Metrics,
     preprocessing::Preprocessing,
+    severity::CLASSES,
     spec::{JobSpec, Split, TrainSpec},
 };
 use perito_nets::Trainer;
@@ -26,6 +29,7 @@ use crate::{
     execute::{Ending, commit},
     labelled::LabelledSet,
     measure::Measured,
+    pixel_cache::PixelCache,
     service::Context,
 };
 
@@ -36,6 +40,27 @@ struct Best {
     weights: Vec<u8>,
 }
 
+/// What training came to.
+pub(crate) struct Trained {
+    best: Best,
+    contract: Preprocessing,
+    provenance: Provenance,
+    failures: Vec<ImageFailure>,
+}
+
+impl Trained {
+    /// The best epoch and its measurement.
+    pub(crate) fn best(&self) -> (u32, &Measurement) {
+        (self.best.epoch, &self.best.measured.measurement)
+    }
+}
+
+/// What to train on, and what to measure by.
+pub(crate) struct Data {
+    pub(crate) training: Vec<LabelledImage>,
+    pub(crate) validation: Vec<LabelledImage>,
+}
+
 /// Trains, stores the best weights in S3 and commits the model with its lineage, metrics and predictions.
 ///
 /// # Errors
@@ -44,10 +69,56 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
     let (JobSpec::Train(spec), Some(dataset_id)) = (&task.spec, task.dataset_id) else {
         return Err(TaskError::Permanent("the training task was planned without a dataset".to_owned()));
     };
-    let contract = Preprocessing::imagenet(spec.image_size);
-    let (training, mut failures) = load(context, dataset_id, Split::Training, &contract).await?;
-    let (validation, more_failures) = load(context, dataset_id, Split::Validation, &contract).await?;
+    fit_and_register(context, task, spec, dataset_id).await
+}
+
+/// Trains on a dataset's training split and registers the epoch that is best on its validation split.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn fit_and_register(
+    context: &Context,
+    task: &Arc<ClaimedTask>,
+    spec: &TrainSpec,
+    dataset_id: i64,
+) -> Result<Ending, TaskError> {
+    let data = Data {
+        training: context.database.dataset_items(dataset_id, Some(Split::Training)).await?,
+        validation: context.database.dataset_items(dataset_id, Some(Split::Validation)).await?,
+    };
+    let recorded = |row: EpochRow, provenance: Provenance| async move {
+        commit(|| context.database.commit_epoch(&task.lease, &row, &provenance)).await
+    };
+    match fit(context, task, spec, data, recorded).await? {
+        Some(trained) => register(context, task, spec, trained).await,
+        None => Ok(Ending::Interrupted),
+    }
+}
+
+/// Trains. `record` gets the row of each epoch. `None` when the process began to shut down before the end; then a checkpoint says where.
+///
+/// # Errors
+/// As [`run`], and those of `record`.
+pub(crate) async fn fit<F: Future<Output = Result<(), perito_database::Error>>>(
+    context: &Context,
+    task: &ClaimedTask,
+    spec: &TrainSpec,
+    data: Data,
+    record: impl Fn(EpochRow, Provenance) -> F,
+) -> Result<Option<Trained>, TaskError> {
+    let contract = Preprocessing { test_time_flip: spec.test_time_flip, ..Preprocessing::imagenet(spec.image_size) };
+    // Random parts are cut from larger pictures.
+    let side = spec.augment.crop.as_ref().map_or(spec.image_size, |crop| crop.from);
+    let larger = Preprocessing { image_size: side, ..contract.clone() };
+    let (training, mut failures) = load(context, data.training, &larger).await?;
+    let (validation, more_failures) = load(context, data.validation, &contract).await?;
     failures.extend(more_failures);
+    let class_images = training.class_images();
+    if let Some(empty) = Severity::ALL.into_iter().find(|class| class_images[class.index()] == 0) {
+        return Err(TaskError::Permanent(format!(
+            "there is no usable image of the class {empty} to train on: add some to the dataset, as a new version"
+        )));
+    }
     tracing::info!(
         images.training = training.len(),
         images.validation = validation.len(),
@@ -58,14 +129,15 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
     let provenance = provenance(context, spec)?;
     let sets = Sets { training, validation };
     let mut checkpoints = Checkpoints::new(context, task, provenance.spec_sha256.clone());
-    let mut trainer = Some(start(context, task, spec, &contract).await?);
+    let mut trainer = Some(start(context, task, spec, &contract, class_images).await?);
     let resumed = checkpoints.resume(&mut trainer).await?;
-    let (mut position, mut best) = resumed.unwrap_or((Position::start_of(1), None));
-    while position.epoch <= spec.epochs {
+    let (mut position, mut best) = resumed.unwrap_or((Position::start(), None));
+    while position.epoch <= spec.epochs && !is_patience_over(spec, position.epoch, best.as_ref()) {
         let epoch = position.epoch;
+        let mut losses = position.losses.clone();
         let outcome = epoch::run(context, spec, position, &mut trainer, &sets, &mut checkpoints, best.as_ref()).await?;
         let Some(EpochOutcome { row, measured }) = outcome else {
-            return Ok(Ending::Interrupted);
+            return Ok(None);
         };
         tracing::info!(
             epoch,
@@ -76,24 +148,39 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
             images_per_second = row.images_per_second,
             "epoch done"
         );
-        commit(|| context.database.commit_epoch(&task.lease, &row, &provenance)).await?;
+        losses.push(row.validation_loss);
+        record(row, provenance.clone()).await?;
         if is_better(&measured.measurement.metrics, best.as_ref()) {
             let weights =
                 epoch::on_device(context, "saving weights", &mut trainer, |trainer| trainer.weights()).await?;
             best = Some(Best { epoch, measured, weights });
         }
-        position = Position::start_of(epoch + 1);
+        position = Position::start_after(losses);
         if checkpoints.is_due_after(epoch) && epoch < spec.epochs {
             checkpoints.save(&position, &mut trainer, best.as_ref()).await?;
         }
     }
     // A specification has at least one epoch, and the first one is always better than none.
     let best = best.ok_or(TaskError::Panic("training"))?;
+    Ok(Some(Trained { best, contract, provenance, failures }))
+}
+
+/// Commits what [`fit`] gave as a model.
+async fn register(
+    context: &Context,
+    task: &ClaimedTask,
+    spec: &TrainSpec,
+    Trained { best, contract, provenance, failures }: Trained,
+) -> Result<Ending, TaskError> {
     let model = store(context, task, spec, contract, provenance, &best).await?;
-    let measurement = best.measured.measurement;
-    commit(|| context.database.commit_training(task, &model, &measurement, &failures)).await?;
-    checkpoints.clear().await;
+    commit(|| context.database.commit_training(task, &model, &best.measured.measurement, &failures)).await?;
+    clear_checkpoints(context, task).await;
     Ok(Ending::Committed)
+}
+
+/// Removes the checkpoints of a task that has ended.
+pub(crate) async fn clear_checkpoints(context: &Context, task: &ClaimedTask) {
+    Checkpoints::new(context, task, String::new()).clear().await;
 }
 
 fn provenance(context: &Context, spec: &TrainSpec) -> Result<Provenance, TaskError> {
@@ -110,13 +197,11 @@ fn provenance(context: &Context, spec: &TrainSpec) -> Result<Provenance, TaskErr
 
 async fn load(
     context: &Context,
-    dataset_id: i64,
-    split: Split,
+    items: Vec<LabelledImage>,
     contract: &Preprocessing,
-) -> Result<(LabelledSet, Vec<perito_domain::failure::ImageFailure>), TaskError> {
-    let items = context.database.dataset_items(dataset_id, Some(split)).await?;
-    // Training reads its split in every epoch: both splits share the memory by halves.
-    LabelledSet::load(&context.images, items, contract, context.cache_bytes / 2).await
+) -> Result<(LabelledSet, Vec<ImageFailure>), TaskError> {
+    // Each epoch reads both parts: they share the cache by halves.
+    LabelledSet::load(&context.images, items, contract, PixelCache::new(context.cache.halved())).await
 }
 
 async fn start(
@@ -124,6 +209,7 @@ async fn start(
     task: &ClaimedTask,
     spec: &TrainSpec,
     contract: &Preprocessing,
+    class_images: [u64; CLASSES],
 ) -> Result<Trainer, TaskError> {
     let initial = match &task.model {
         Some(model) => Some(context.artifacts.weights(model).await?),
@@ -132,9 +218,17 @@ async fn start(
     let (spec, contract, device) = (spec.clone(), contract.clone(), context.device.device());
     let trainer = context
         .device
-        .run("starting training", move || Trainer::new(&spec, &contract, initial.as_deref(), device))
+        .run("starting training", move || Trainer::new(&spec, &contract, class_images, initial.as_deref(), device))
         .await??;
+    if !trainer.random().is_empty() {
+        tracing::info!(parameters = ?trainer.random(), "not among the initial weights: drawn at random");
+    }
     Ok(trainer)
+}
+
+/// Whether the recipe's early stopping ends the run before this epoch (Prechelt, 1998: no better one for that many epochs).
+fn is_patience_over(spec: &TrainSpec, epoch: u32, best: Option<&Best>) -> bool {
+    best.zip(spec.early_stopping).is_some_and(|(best, patience)| epoch > best.epoch + patience)
 }
 
 /// By macro F1; the earlier epoch on a tie.
@@ -165,7 +259,7 @@ async fn store(
         name: spec.model.clone(),
         architecture: spec.architecture,
         dropout: spec.dropout,
-        class_names: perito_domain::Severity::ALL.iter().map(ToString::to_string).collect(),
+        class_names: Severity::ALL.iter().map(ToString::to_string).collect(),
         preprocessing,
         artifact_bucket: context.bucket.clone(),
         artifact_key: key,

@@ -9,7 +9,7 @@ mod training;
 
 use utoipa::ToSchema;
 
-pub(crate) use training::{Architecture, Stage, SweepSpec, TrainSpec};
+pub(crate) use training::{Architecture, SweepSpec, TrainSpec};
 
 /// The kinds of job.
 #[derive(ToSchema)]
@@ -187,7 +187,7 @@ mod tests {
         agree::<JobState>(lifecycle::JobState::ALL.iter().map(|state| state.as_str()));
         agree::<Severity>(perito_domain::Severity::ALL.iter().map(|severity| severity.as_str()));
         agree::<Architecture>(spec::Architecture::ALL.iter().map(|architecture| architecture.as_str()));
-        agree::<Stage>(spec::Stage::ALL.iter().map(|stage| stage.as_str()));
+        agree::<training::Stage>(spec::Stage::ALL.iter().map(|stage| stage.as_str()));
         agree::<Split>(spec::Split::ALL.iter().map(|split| split.as_str()));
     }
 }
