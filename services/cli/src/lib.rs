@@ -11,7 +11,7 @@
 //! | [`folders`] | class folders and claims folders on disk, and the same layout in S3 |
 //! | [`store`] | uploads and listings |
 //! | [`registration`] | batches of images for the catalogue |
-//! | [`weights`] | checking a weight file without libtorch |
+//! | [`weights`] | reading and checking weight files without libtorch |
 //! | [`synthetic`] | drawn cars |
 //! | [`report`] | what people read: tables of jobs, models, datasets and metrics |
 //! | [`output`] | standard output: tables or JSON, never both |

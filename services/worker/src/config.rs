@@ -44,7 +44,7 @@ pub struct WorkArgs {
     #[arg(long, env = "PERITO_DEVICE", default_value = "auto")]
     pub device: DeviceRequest,
     /// The kinds of task to run, separated by commas.
-    #[arg(long, env = "PERITO_TASKS", value_delimiter = ',', default_value = "train,score,evaluate", value_parser = JobKind::from_str)]
+    #[arg(long, env = "PERITO_TASKS", value_delimiter = ',', default_value = "train,score,evaluate,sweep", value_parser = JobKind::from_str)]
     pub tasks: Vec<JobKind>,
     /// The name in attempts and logs; the host's name and the process id unless told.
     #[arg(long, env = "PERITO_WORKER_NAME")]

@@ -245,7 +245,8 @@ pub(crate) fn cannot_score(model: &Model) -> Error {
     Error::new(
         ErrorKind::Invalid,
         format!(
-            "model {} has no head for minor, moderate and severe: train from it with `--weights {}` first",
+            "model {} cannot score: it has no head for minor, moderate and severe, or lacks other weights; train from it with \
+             `--weights {}` first",
             model.reference(),
             model.reference()
         ),

@@ -1,6 +1,6 @@
 //! Parts of a picture: cut out and resized, or painted over.
 
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, images::ImageRef};
+use fast_image_resize::{PixelType, images::ImageRef};
 use perito_domain::preprocessing::IMAGENET_MEAN;
 
 use crate::{decode::DecodeError, pixels::Pixels, resize::resized};
@@ -25,16 +25,16 @@ pub struct Rectangle {
 /// A part that is not inside the picture.
 pub fn resized_crop(pixels: &Pixels, part: Rectangle, side: u32) -> Result<Pixels, DecodeError> {
     let broken = |error: String| DecodeError::Corrupt(format!("crop: {error}"));
-    let source = ImageRef::new(pixels.side(), pixels.side(), pixels.as_bytes(), PixelType::U8x3)
-        .map_err(|error| broken(error.to_string()))?;
     let Rectangle { left, top, width, height } = part;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
-        left.into(),
-        top.into(),
-        width.into(),
-        height.into(),
-    );
-    resized(&source, side, &options).map_err(broken)
+    if left + width > pixels.side() || top + height > pixels.side() {
+        return Err(broken(format!("{part:?} is not inside of {0} x {0} pixels", pixels.side())));
+    }
+    // A copy, since the resizer's own crop lets its filter reach over the rim.
+    let rows = pixels.pixels().chunks_exact(pixels.side() as usize).skip(top as usize).take(height as usize);
+    let cut: Vec<u8> =
+        rows.flat_map(|row| row[left as usize..(left + width) as usize].as_flattened()).copied().collect();
+    let source = ImageRef::new(width, height, &cut, PixelType::U8x3).map_err(|error| broken(error.to_string()))?;
+    resized(&source, side).map_err(broken)
 }
 
 /// Paints a part over with the mean colour of ImageNet, which normalisation makes 0 up to rounding: torchvision's `erase` with
