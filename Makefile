@@ -36,8 +36,8 @@ stack-down: ## Stops them
 stack-status: ## Says what runs where
 	@deploy/local/stack status
 
-bench: setup ## Runs the benchmarks (cargo bench); there are none yet
-	cargo bench --workspace
+bench: ## Images/s in training beside a plain PyTorch script (PYTHON=python with torch; DATASET=folder)
+	@deploy/bench/run
 
 sqlx-prepare: ## After a change in SQL: renews .sqlx/, which lets the compiler check queries without a database
 	@deploy/local/sqlx-prepare

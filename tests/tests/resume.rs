@@ -20,7 +20,11 @@ fn cnn4_with_sgd() -> Value {
 fn resnet18_with_adam() -> Value {
     json!({
         "kind": "train", "model": "severity", "dataset": "small", "architecture": "resnet18", "image_size": 32, "epochs": 3,
-        "batch_size": 8, "freeze": "layer1", "optimizer": {"name": "adam", "learning_rate": 0.0005},
+        "batch_size": 8, "freeze": null, "optimizer": {"name": "adam", "learning_rate": 0.0005},
+        // Everything that has a state or draws numbers.
+        "schedule": {"name": "plateau", "factor": 0.5, "patience": 0}, "ema_decay": 0.9, "test_time_flip": true,
+        "mix": {"probability": 0.7, "mixup": 0.4, "cutmix": 1.0},
+        "augment": {"crop": {"from": 40}, "erasing": {"probability": 0.5}},
     })
 }
 

@@ -128,6 +128,15 @@ async fn put_photo(
     Ok((ObjectSummary { key: upload.key.clone(), etag, size }, true))
 }
 
+/// A whole file.
+///
+/// # Errors
+/// Names the file.
+async fn read(path: &Path) -> anyhow::Result<Bytes> {
+    let bytes = tokio::fs::read(path).await.with_context(|| format!("read {}", path.display()))?;
+    Ok(bytes.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

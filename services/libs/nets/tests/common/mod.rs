@@ -17,7 +17,7 @@ pub(crate) fn cpu() -> Device {
 /// A training specification over pictures of 32 pixels, without frozen stages unless `more` says otherwise.
 pub(crate) fn spec(architecture: &str, more: Value) -> TrainSpec {
     let mut spec = json!({
-        "kind": "train", "model": "m", "dataset": "d", "architecture": architecture, "image_size": 32, "freeze": null, "dropout": 0.2,
+        "kind": "train", "model": "m", "dataset": "d", "architecture": architecture, "image_size": 32, "freeze": null, "dropout": 0.2, "weights": "w",
         "optimizer": {"name": "adam", "learning_rate": 0.001},
     });
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
