@@ -92,7 +92,7 @@ async fn what_cannot_be_trained_says_why_and_is_not_tried_again() {
     let ended = system.end_of(&job).await;
     let error = ended["error"].as_str().unwrap().to_owned();
     assert!(ended["state"] == "failed" && error.contains("epoch") && error.contains("step"), "{ended:#}");
-    assert_eq!(system.count(&format!("select max(attempt) from tasks where job_id = '{job}'")).await, 1);
+    assert_eq!(system.count(&format!("select max(attempt)::bigint from tasks where job_id = '{job}'")).await, 1);
 
     // A class without an image.
     let draft = system.post("/v1/datasets", json!({"name": "two"})).await;
