@@ -38,7 +38,7 @@ pub fn augment(pixels: &Pixels, augment: &Augment, side: u32, rng: &mut impl Rng
         picture = tilt(&picture, distortion, rng);
     }
     if augment.erasing.probability > 0.0 && rng.random_bool(augment.erasing.probability) {
-        picture = erased(|| rectangle(side, ERASED_SCALE, ERASED_RATIO, rng).map(transposed), &picture);
+        picture = erased(side, rng).map_or_else(|| picture.clone(), |part| crop::erase(&picture, part));
     }
     picture
 }
@@ -50,7 +50,7 @@ fn part(side: u32, crop: &Crop, rng: &mut impl Rng) -> Rectangle {
     drawn.unwrap_or_else(|| {
         let ratio = 1_f64.clamp(crop.ratio[0], crop.ratio[1]);
         let length = f64::from(side);
-        let (width, height) = (length.min(length * ratio).round() as u32, length.min(length / ratio).round() as u32);
+        let (width, height) = (nearest(length.min(length * ratio)), nearest(length.min(length / ratio)));
         let (width, height) = (width.max(1), height.max(1));
         Rectangle { left: (side - width) / 2, top: (side - height) / 2, width, height }
     })
@@ -61,7 +61,7 @@ fn part(side: u32, crop: &Crop, rng: &mut impl Rng) -> Rectangle {
 fn rectangle(side: u32, scale: [f64; 2], ratio: [f64; 2], rng: &mut impl Rng) -> Option<Rectangle> {
     let area = f64::from(side) * f64::from(side) * rng.random_range(scale[0]..=scale[1]);
     let ratio = rng.random_range(ratio[0].ln()..=ratio[1].ln()).exp();
-    let (width, height) = ((area * ratio).sqrt().round() as u32, (area / ratio).sqrt().round() as u32);
+    let (width, height) = (nearest((area * ratio).sqrt()), nearest((area / ratio).sqrt()));
     if !(1..=side).contains(&width) || !(1..=side).contains(&height) {
         return None;
     }
@@ -69,14 +69,19 @@ fn rectangle(side: u32, scale: [f64; 2], ratio: [f64; 2], rng: &mut impl Rng) ->
     Some(Rectangle { left, top, width, height })
 }
 
-/// The ratios of `RandomErasing` are heights over widths.
-fn transposed(Rectangle { left, top, width, height }: Rectangle) -> Rectangle {
-    Rectangle { left: top, top: left, width: height, height: width }
+/// Python's `round`.
+fn nearest(length: f64) -> u32 {
+    length.round_ties_even() as u32
 }
 
-/// `RandomErasing.get_params` and `erase`: after ten rectangles that do not fit, the picture stays as it is.
-fn erased(mut draw: impl FnMut() -> Option<Rectangle>, picture: &Pixels) -> Pixels {
-    (0..TRIES).find_map(|_| draw()).map_or_else(|| picture.clone(), |part| crop::erase(picture, part))
+/// `RandomErasing.get_params`: a rectangle lower and narrower than the picture. `None` after ten that are not. Its ratios are heights
+/// over widths.
+fn erased(side: u32, rng: &mut impl Rng) -> Option<Rectangle> {
+    (0..TRIES).find_map(|_| {
+        let Rectangle { left, top, width, height } = rectangle(side, ERASED_SCALE, ERASED_RATIO, rng)?;
+        let part = Rectangle { left: top, top: left, width: height, height: width };
+        (width < side && height < side).then_some(part)
+    })
 }
 
 /// `ColorJitter`: factors from 1 plus or minus each strength, applied in a random order.
@@ -183,5 +188,38 @@ mod tests {
         // Nothing of this shape fits: the largest one in the middle.
         let flat = Crop { from: 100, scale: [1.0, 1.0], ratio: [4.0, 5.0] };
         assert_eq!(part(100, &flat, &mut rng), Rectangle { left: 0, top: 37, width: 100, height: 25 });
+    }
+
+    #[test]
+    fn erased_rectangles_are_inside_and_have_the_shares_and_ratios_of_random_erasing() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let side = 512;
+        let (mut shares, mut ratios) = (Vec::new(), Vec::new());
+        for _ in 0..5000 {
+            let Rectangle { left, top, width, height } = erased(side, &mut rng).unwrap();
+            assert!(left + width <= side && top + height <= side && width < side && height < side);
+            shares.push(f64::from(width * height) / f64::from(side * side));
+            ratios.push(f64::from(height) / f64::from(width));
+        }
+        let range = |values: &[f64]| {
+            (values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(f64::MIN, f64::max))
+        };
+        // Whole pixels: sides of about 40 to 511 are off by up to a half.
+        let (least, most) = range(&shares);
+        assert!((0.0196..0.022).contains(&least) && (0.32..0.332).contains(&most), "{least} {most}");
+        let (flattest, tallest) = range(&ratios);
+        assert!((0.296..0.31).contains(&flattest) && (3.2..3.34).contains(&tallest), "{flattest} {tallest}");
+        // Uniform by its logarithm, around 0.99: as many are tall as are flat.
+        let tall = ratios.iter().filter(|&&ratio| ratio > (0.3_f64 * 3.3).sqrt()).count();
+        assert!((2350..2650).contains(&tall), "{tall}");
+    }
+
+    #[test]
+    fn erasing_paints_with_the_mean_colour_and_nothing_else() {
+        let erasing = Augment { erasing: Erasing { probability: 1.0 }, ..NOTHING };
+        let before = picture();
+        let erased = augment(&before, &erasing, 16, &mut ChaCha8Rng::seed_from_u64(5));
+        let changed = || erased.pixels().iter().zip(before.pixels()).filter(|(one, other)| one != other);
+        assert!(changed().count() > 0 && changed().all(|(pixel, _)| *pixel == [124, 116, 104]));
     }
 }

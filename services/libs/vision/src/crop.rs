@@ -22,30 +22,31 @@ pub struct Rectangle {
 /// No pixel outside of the part has a say.
 ///
 /// # Errors
-/// A part that is not inside the picture.
+/// A part that is empty or not inside the picture.
 pub fn resized_crop(pixels: &Pixels, part: Rectangle, side: u32) -> Result<Pixels, DecodeError> {
     let broken = |error: String| DecodeError::Corrupt(format!("crop: {error}"));
     let Rectangle { left, top, width, height } = part;
-    if left + width > pixels.side() || top + height > pixels.side() {
+    let inside = |from: u32, length: u32| length > 0 && from.checked_add(length).is_some_and(|to| to <= pixels.side());
+    if !inside(left, width) || !inside(top, height) {
         return Err(broken(format!("{part:?} is not inside of {0} x {0} pixels", pixels.side())));
     }
     // A copy, since the resizer's own crop lets its filter reach over the rim.
     let rows = pixels.pixels().chunks_exact(pixels.side() as usize).skip(top as usize).take(height as usize);
-    let cut: Vec<u8> =
-        rows.flat_map(|row| row[left as usize..(left + width) as usize].as_flattened()).copied().collect();
+    let columns = left as usize..(left + width) as usize;
+    let cut = rows.map(|row| row[columns.clone()].as_flattened()).collect::<Vec<_>>().concat();
     let source = ImageRef::new(width, height, &cut, PixelType::U8x3).map_err(|error| broken(error.to_string()))?;
     resized(&source, side).map_err(broken)
 }
 
 /// Paints a part over with the mean colour of ImageNet, which normalisation makes 0 up to rounding: torchvision's `erase` with
-/// `v=0` behind `Normalize`.
+/// `v=0` behind `Normalize`. What of the part is outside of the picture is ignored.
 pub fn erase(pixels: &Pixels, part: Rectangle) -> Pixels {
     let mean = IMAGENET_MEAN.map(|share| (share * 255.0).round() as u8);
     let Rectangle { left, top, width, height } = part;
     let side = pixels.side();
     let inside = |index: usize| {
         let (x, y) = (index as u32 % side, index as u32 / side);
-        (left..left + width).contains(&x) && (top..top + height).contains(&y)
+        x.checked_sub(left).is_some_and(|x| x < width) && y.checked_sub(top).is_some_and(|y| y < height)
     };
     let painted = pixels.pixels().iter().enumerate().map(|(index, pixel)| if inside(index) { mean } else { *pixel });
     Pixels::new(side, painted.flatten().collect()).unwrap_or_else(|| pixels.clone())
@@ -64,7 +65,9 @@ mod tests {
         assert_eq!(resized_crop(&picture, part(0, 0, 16, 16), 16).unwrap(), picture);
         let cut = resized_crop(&picture, part(3, 5, 4, 4), 4).unwrap();
         assert_eq!((cut.pixels()[0], cut.pixels()[15]), ([3, 5, 7], [6, 8, 7]));
-        assert!(resized_crop(&picture, part(13, 5, 4, 4), 4).is_err());
+        for outside in [part(13, 5, 4, 4), part(5, 13, 4, 4), part(3, 5, 0, 4), part(3, u32::MAX, 4, 4)] {
+            assert!(resized_crop(&picture, outside, 4).is_err(), "{outside:?}");
+        }
 
         let erased = erase(&picture, part(3, 5, 2, 4));
         let changed = erased.pixels().iter().zip(picture.pixels()).filter(|(one, other)| one != other).count();

@@ -4,13 +4,19 @@
 use crate::pixels::Pixels;
 
 /// Rotates counter-clockwise about the centre by this many degrees, nearest neighbour: `rotate`, as `RandomRotation` calls it.
+/// As Pillow does it, in steps of 1/65536 pixel, so that pixels whose source lies on an edge fall on the same side of it.
 pub fn rotate(pixels: &Pixels, degrees: f64) -> Pixels {
-    let (sin, cos) = (-degrees.to_radians()).sin_cos();
+    let (sin, cos) = (-degrees.rem_euclid(360.0).to_radians()).sin_cos();
+    let fixed = |position: f64| (position * 65536.0 + 0.5).floor() as i64;
     let centre = f64::from(pixels.side()) / 2.0;
-    sample(pixels, |x, y| {
-        let (dx, dy) = (x - centre, y - centre);
-        let (from_x, from_y) = (cos * dx + sin * dy + centre, -sin * dx + cos * dy + centre);
-        at(pixels, from_x.floor() as i64, from_y.floor() as i64).unwrap_or([0; 3])
+    // From the centre of the turn to that of the first pixel.
+    let first = 0.5 - centre;
+    let (first_x, first_y) = (fixed(cos * first + sin * first + centre), fixed(cos * first - sin * first + centre));
+    let (cos, sin, minus_sin) = (fixed(cos), fixed(sin), fixed(-sin));
+    sample(pixels, |column, row| {
+        let (column, row) = (i64::from(column), i64::from(row));
+        let (x, y) = (first_x + column * cos + row * sin, first_y + column * minus_sin + row * cos);
+        at(pixels, x >> 16, y >> 16).unwrap_or([0; 3])
     })
 }
 
@@ -18,32 +24,31 @@ pub fn rotate(pixels: &Pixels, degrees: f64) -> Pixels {
 /// `((a x + b y + c) / (g x + h y + 1), (d x + e y + f) / (g x + h y + 1))`.
 pub type Projection = [f64; 8];
 
-/// The projection that takes each of four output corners to its input corner: torchvision's `_get_perspective_coeffs`.
-/// `None` when three corners lie on a line.
+/// The projection that takes each of four output corners to its input corner: torchvision's `_get_perspective_coeffs`, which solves
+/// in double precision and rounds to single. `None` when three corners lie on a line.
 pub fn projection(input: [[f64; 2]; 4], output: [[f64; 2]; 4]) -> Option<Projection> {
     let mut rows = [[0.0; 9]; 8];
     for (corner, ([from_x, from_y], [x, y])) in input.into_iter().zip(output).enumerate() {
         rows[2 * corner] = [x, y, 1.0, 0.0, 0.0, 0.0, -from_x * x, -from_x * y, from_x];
         rows[2 * corner + 1] = [0.0, 0.0, 0.0, x, y, 1.0, -from_y * x, -from_y * y, from_y];
     }
-    solve(rows)
+    Some(solve(rows)?.map(|number| f64::from(number as f32)))
 }
 
 /// Applies a projection with bilinear interpolation: `perspective`, as `RandomPerspective` calls it.
 pub fn perspective(pixels: &Pixels, [a, b, c, d, e, f, g, h]: Projection) -> Pixels {
-    sample(pixels, |x, y| {
+    sample(pixels, |column, row| {
+        let (x, y) = (f64::from(column) + 0.5, f64::from(row) + 0.5);
         let scale = g * x + h * y + 1.0;
         bilinear(pixels, (a * x + b * y + c) / scale, (d * x + e * y + f) / scale)
     })
 }
 
-/// A picture of the same size whose pixels are computed from their centres.
-fn sample(pixels: &Pixels, value: impl Fn(f64, f64) -> [u8; 3]) -> Pixels {
+/// A picture of the same size whose pixels are computed from their column and row.
+fn sample(pixels: &Pixels, value: impl Fn(u32, u32) -> [u8; 3]) -> Pixels {
     let side = pixels.side();
-    let bytes = (0..side)
-        .flat_map(|row| (0..side).map(move |column| (f64::from(column) + 0.5, f64::from(row) + 0.5)))
-        .flat_map(|(x, y)| value(x, y))
-        .collect();
+    let places = (0..side).flat_map(|row| (0..side).map(move |column| (column, row)));
+    let bytes = places.flat_map(|(column, row)| value(column, row)).collect();
     Pixels::new(side, bytes).unwrap_or_else(|| pixels.clone())
 }
 
@@ -53,7 +58,8 @@ fn at(pixels: &Pixels, x: i64, y: i64) -> Option<[u8; 3]> {
     inside.then(|| pixels.pixels()[(y * side + x) as usize])
 }
 
-/// Pillow's bilinear filter: a position outside of the picture is black; at its rim the outermost pixels are repeated.
+/// Pillow's bilinear filter: a position outside of the picture is black; at its rim the outermost pixels are repeated. Fractions are
+/// cut off, not rounded.
 fn bilinear(pixels: &Pixels, x: f64, y: f64) -> [u8; 3] {
     let side = f64::from(pixels.side());
     if !(0.0..side).contains(&x) || !(0.0..side).contains(&y) {
@@ -73,7 +79,7 @@ fn bilinear(pixels: &Pixels, x: f64, y: f64) -> [u8; 3] {
         let mix = |from: u8, to: u8, share: f64| f64::from(from) + (f64::from(to) - f64::from(from)) * share;
         let upper = mix(top_left[channel], top_right[channel], along_x);
         let lower = mix(bottom_left[channel], bottom_right[channel], along_x);
-        (upper + (lower - upper) * along_y + 0.5) as u8
+        (upper + (lower - upper) * along_y) as u8
     })
 }
 
