@@ -11,7 +11,7 @@ use crate::{
     batch::Normalizer,
     device::Device,
     error::Result,
-    network::{NORM_EPSILON, Network, Pass, Topology},
+    network::{Network, Pass, Topology},
     output::{probabilities, rows},
     weights,
 };
@@ -64,8 +64,7 @@ impl Engine {
     }
 }
 
-/// Folds every batch norm into the convolution before it: `norm(W x + b) = (g W) x + (g (b - mean) + offset)` with
-/// `g = weight / sqrt(variance + epsilon)` (Jacob et al., 2017, section 3.2).
+/// Folds every batch norm into the convolution before it.
 fn fold(network: &mut Network) -> Result<()> {
     let _guard = tch::no_grad_guard();
     let topology = network.topology;
@@ -80,15 +79,7 @@ fn fold(network: &mut Network) -> Result<()> {
         }
     }
     for (convolution, norm) in convolutions {
-        let part = |part: &str| network.tensor(&format!("{norm}.{part}"));
-        let gain = part("weight")?.f_div(&part("running_var")?.f_add_scalar(NORM_EPSILON)?.f_sqrt()?)?;
-        let (mean, offset) = (part("running_mean")?, part("bias")?);
-        let weight = network.tensor(&format!("{convolution}.weight"))?.f_mul(&gain.f_reshape([-1, 1, 1, 1])?)?;
-        let shifted = match network.tensors.get(&format!("{convolution}.bias")) {
-            Some(bias) => bias.f_sub(mean)?,
-            None => mean.f_neg()?,
-        };
-        let bias = shifted.f_mul(&gain)?.f_add(offset)?;
+        let (weight, bias) = network.fold(&convolution, &norm)?;
         network.tensors.insert(format!("{convolution}.weight"), channels_last(&weight)?);
         network.tensors.insert(format!("{convolution}.bias"), bias);
         for part in ["weight", "bias", "running_mean", "running_var"] {

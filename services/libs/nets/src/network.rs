@@ -1,7 +1,7 @@
 //! Tensors by name, and what the architectures' forward passes are made of.
 
 use perito_domain::spec::{Architecture, Stage};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::{
     cnn4,
@@ -22,8 +22,8 @@ pub struct Topology {
 }
 
 /// `torch.nn.BatchNorm2d`'s defaults.
-pub(crate) const NORM_MOMENTUM: f64 = 0.1;
-pub(crate) const NORM_EPSILON: f64 = 1e-5;
+const NORM_MOMENTUM: f64 = 0.1;
+const NORM_EPSILON: f64 = 1e-5;
 
 /// A network: its shape and its tensors, by their names in a weight file.
 pub(crate) struct Network {
@@ -44,6 +44,8 @@ pub(crate) enum Pass<'a> {
         frozen: Option<Stage>,
         /// The last stage whose batch norms keep their running statistics.
         frozen_statistics: Option<Stage>,
+        /// The numbers that convolutions are computed in.
+        kind: Kind,
         /// What the features before the head are multiplied with: 0 where dropped, see [`crate::dropout`].
         dropout: Option<&'a Tensor>,
     },
@@ -56,7 +58,8 @@ impl Network {
             Architecture::Cnn4 => (&cnn4::STAGES, cnn4::stage, cnn4::head),
             Architecture::Resnet18 => (&resnet18::STAGES, resnet18::stage, resnet18::head),
         };
-        let mut features = input.shallow_clone();
+        let kind = if let Pass::Training { kind, .. } = pass { kind } else { Kind::Float };
+        let mut features = input.f_to_kind(kind)?;
         for &name in stages {
             let (trains, measures) = match pass {
                 Pass::Evaluation => (false, false),
@@ -68,6 +71,7 @@ impl Network {
             let _guard = (!trains).then(tch::no_grad_guard);
             features = stage(self, name, &features, measures)?;
         }
+        let features = features.f_to_kind(Kind::Float)?;
         match pass {
             Pass::Evaluation => {
                 let _guard = tch::no_grad_guard();
@@ -91,23 +95,48 @@ impl Network {
         padding: i64,
         measures: bool,
     ) -> Result<Tensor> {
+        let kind = input.f_kind()?;
+        let convolve = |weight: &Tensor, bias: Option<&Tensor>| -> Result<Tensor> {
+            let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
+            let weight = weight.f_to_kind(kind)?;
+            Ok(input.f_conv2d(&weight, bias.as_ref(), [stride, stride], [padding, padding], [1, 1], 1)?)
+        };
         let weight = self.tensor(&format!("{convolution}.weight"))?;
         let bias = self.tensors.get(&format!("{convolution}.bias"));
-        let output = input.f_conv2d(weight, bias, [stride, stride], [padding, padding], [1, 1], 1)?;
         if self.folded {
-            return Ok(output);
+            return convolve(weight, bias);
+        }
+        if !measures {
+            // Gradients flow through the folding too, and a batch norm less is a pass less over the features.
+            let (weight, bias) = self.fold(convolution, norm)?;
+            return convolve(&weight, Some(&bias));
         }
         let part = |part: &str| self.tensor(&format!("{norm}.{part}"));
-        Ok(output.f_batch_norm(
+        Ok(convolve(weight, bias)?.f_batch_norm(
             Some(part("weight")?),
             Some(part("bias")?),
             Some(part("running_mean")?),
             Some(part("running_var")?),
-            measures,
+            true,
             NORM_MOMENTUM,
             NORM_EPSILON,
             true,
         )?)
+    }
+
+    /// Weight and bias of a convolution with its batch norm folded into it: `norm(W x + b) = (g W) x + (g (b - mean) + offset)` with
+    /// `g = weight / sqrt(variance + epsilon)` (Jacob et al., 2017, section 3.2).
+    pub(crate) fn fold(&self, convolution: &str, norm: &str) -> Result<(Tensor, Tensor)> {
+        let part = |part: &str| self.tensor(&format!("{norm}.{part}"));
+        let gain = part("weight")?.f_div(&part("running_var")?.f_add_scalar(NORM_EPSILON)?.f_sqrt()?)?;
+        let (mean, offset) = (part("running_mean")?, part("bias")?);
+        let weight = self.tensor(&format!("{convolution}.weight"))?.f_mul(&gain.f_reshape([-1, 1, 1, 1])?)?;
+        let shifted = match self.tensors.get(&format!("{convolution}.bias")) {
+            Some(bias) => bias.f_sub(mean)?,
+            None => mean.f_neg()?,
+        };
+        let bias = shifted.f_mul(&gain)?.f_add(offset)?;
+        Ok((weight, bias))
     }
 
     pub(crate) fn linear(&self, name: &str, input: &Tensor) -> Result<Tensor> {

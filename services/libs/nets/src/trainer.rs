@@ -1,7 +1,12 @@
 //! One training run's state on one device: steps, measurements, weights and checkpoints.
 
-use perito_domain::{Severity, preprocessing::Preprocessing, severity::CLASSES, spec::TrainSpec};
-use tch::Tensor;
+use perito_domain::{
+    Severity,
+    preprocessing::Preprocessing,
+    severity::CLASSES,
+    spec::{Precision, TrainSpec},
+};
+use tch::{Kind, Tensor};
 
 use crate::{
     average::{Average, overlaid},
@@ -174,8 +179,12 @@ impl Trainer {
         }
         let mask = dropout::mask(self.spec.dropout, (images.len(), self.features()?), place, self.device)?;
         let TrainSpec { freeze: frozen, freeze_statistics: frozen_statistics, .. } = self.spec;
-        let logits =
-            self.network.logits(&input, Pass::Training { frozen, frozen_statistics, dropout: mask.as_ref() })?;
+        let kind = match self.spec.precision {
+            Precision::Float32 => Kind::Float,
+            Precision::Bfloat16 => Kind::BFloat16,
+        };
+        let pass = Pass::Training { frozen, frozen_statistics, kind, dropout: mask.as_ref() };
+        let logits = self.network.logits(&input, pass)?;
         let loss = self.loss.of(&logits, labels, partner.as_ref())?;
         let value = loss.f_double_value(&[])?;
         if !value.is_finite() {

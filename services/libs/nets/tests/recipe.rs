@@ -203,3 +203,19 @@ fn parameters_that_a_file_leaves_to_chance_are_drawn_and_others_are_not() {
     );
     assert!(scores.is_err(), "a partial file only starts a training");
 }
+
+#[test]
+fn sixteen_bits_learn_about_the_same_and_leave_measuring_alone() {
+    for architecture in ["cnn4", "resnet18"] {
+        let mut plain = sgd(architecture, json!({}));
+        let mut short = sgd(architecture, json!({"precision": "bfloat16"}));
+        let pictures = pictures(4, 32);
+        let before = plain.probabilities(&views(&pictures)).unwrap();
+        assert_eq!(before, short.probabilities(&views(&pictures)).unwrap(), "measured in 32 bits");
+        let (full, half) = (step(&mut plain, 0), step(&mut short, 0));
+        assert!(full != half && (full / half - 1.0).abs() < 0.03, "{architecture}: {full} and {half}");
+        for (name, values) in weights(&short) {
+            assert!(values.iter().all(|value| value.is_finite()), "{name}");
+        }
+    }
+}

@@ -28,28 +28,31 @@ struct Case {
     corners: Option<[[f64; 2]; 4]>,
 }
 
-/// What may differ: the largest difference of a value, and the share of values that differ by more than 1/255.
+/// How far values, in 1/255, may be from those expected.
 struct Tolerance {
+    /// 99 % of them.
+    most: u8,
+    /// Each of them.
     largest: u8,
-    share: f64,
+    /// On average.
+    mean: f64,
 }
 
 fn tolerance(case: &Case) -> Tolerance {
-    let (largest, share) = match case.function.as_str() {
-        "mirror" | "erase" | "brightness" | "contrast" | "saturation" => (0, 0.0),
-        // The filters' fixed-point sums round differently here and there.
-        "resize" | "resized_crop" => (1, 0.0),
-        // Pillow walks along rows in steps of 1/65536 pixel: a few pixels whose position lies on an edge fall on its other side.
-        "rotate" | "perspective" => (0, 0.0),
-        // Two JPEG decoders have two inverse cosine transforms; colours at half size are also enlarged differently.
+    let (most, largest, mean) = match case.function.as_str() {
+        // The resizer filters columns first and Pillow rows first, and both round to bytes in between: up to 24 % differ, by 1.
+        "resize" | "resized_crop" => (1, 1, 0.24),
+        // Two JPEG decoders have two inverse cosine transforms; colours of half the size are also enlarged with other roundings, and
+        // differently at the lower rim.
         "decode" => match case.source.as_str() {
-            "full.jpg" | "grey.jpg" | "cmyk.jpg" => (2, 0.01),
-            source if source.ends_with(".jpg") => (8, 0.15),
-            _ => (0, 0.0),
+            "grey.jpg" | "cmyk.jpg" | "cmyk-unmarked.jpg" | "rgb.jpg" => (1, 1, 0.03),
+            "full.jpg" | "ycck.jpg" => (1, 2, 0.03),
+            source if source.ends_with(".jpg") => (4, 8, 0.5),
+            _ => (0, 0, 0.0),
         },
-        other => panic!("no function {other}"),
+        _ => (0, 0, 0.0),
     };
-    Tolerance { largest, share }
+    Tolerance { most, largest, mean }
 }
 
 fn read(file: &str) -> Vec<u8> {
@@ -98,12 +101,16 @@ fn pictures_equal_torchvisions_and_pillows() {
     for case in golden.cases {
         let (made, expected) = (made(&case), picture(&case.expected).into_raw());
         assert_eq!(made.len(), expected.len(), "{}", case.expected);
-        let differences = || made.iter().zip(&expected).map(|(one, other)| one.abs_diff(*other));
-        let largest = differences().max().unwrap();
-        let over = differences().filter(|&difference| difference > 1).count() as f64 / made.len() as f64;
+        let mut differences: Vec<u8> = made.iter().zip(&expected).map(|(one, other)| one.abs_diff(*other)).collect();
+        differences.sort_unstable();
+        let (most, largest) = (differences[differences.len() * 99 / 100], differences[differences.len() - 1]);
+        let mean = differences.iter().copied().map(f64::from).sum::<f64>() / differences.len() as f64;
         let tolerance = tolerance(&case);
-        if largest > tolerance.largest || over > tolerance.share {
-            wrong.push(format!("{}: largest {largest}, over 1: {:.3} %", case.expected, over * 100.0));
+        if most > tolerance.most || largest > tolerance.largest || mean > tolerance.mean {
+            wrong.push(format!(
+                "{} of {}: 99 % within {most}, largest {largest}, mean {mean:.4}",
+                case.expected, case.source
+            ));
         }
         *checked.entry(case.function).or_insert(0) += 1;
     }

@@ -34,6 +34,8 @@ pub(crate) struct TrainSpec {
     /// Images in one optimiser step.
     #[schema(default = 32, minimum = 2, maximum = 1024)]
     batch_size: Option<u32>,
+    /// The numbers that convolutions are computed in.
+    precision: Option<Precision>,
     /// How gradients become steps. Preset: sgd (0.0005, momentum 0.9) for cnn4, adam (0.001) for resnet18.
     optimizer: Option<Optimizer>,
     /// How the learning rate changes from epoch to epoch. Preset: step (20, 0.1) for cnn4, constant for resnet18.
@@ -72,6 +74,14 @@ pub(crate) struct TrainSpec {
 pub(crate) enum Architecture {
     Cnn4,
     Resnet18,
+}
+
+/// The numbers that convolutions are computed in while training.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Precision {
+    Float32,
+    Bfloat16,
 }
 
 /// A part of a network, in forward order.
@@ -293,6 +303,8 @@ mod tests {
             let variant = Some(("name", search["name"].as_str().unwrap()));
             assert_eq!(properties(&documented::<Search>(), variant), fields(&spec["search"]));
         }
+        let names: Vec<_> = spec::Precision::ALL.iter().map(|precision| precision.as_str()).collect();
+        assert_eq!(documented::<Precision>()["enum"], json!(names));
         let names: Vec<_> = spec::Preset::ALL.iter().map(|preset| preset.as_str()).collect();
         assert_eq!(documented::<Preset>()["enum"], json!(names));
     }

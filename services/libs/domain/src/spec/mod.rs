@@ -24,7 +24,7 @@ pub use optimizer::{Optimizer, Schedule};
 pub use preset::Preset;
 pub use score::{MAX_SHARD_SIZE, ScoreSpec, Selection};
 pub use sweep::{MAX_RUNS, Range, Search, SweepSpec, Trial};
-pub use train::{Architecture, Stage, TrainSpec};
+pub use train::{Architecture, Precision, Stage, TrainSpec};
 
 use crate::{lifecycle::JobKind, text_enum::text_enum};
 

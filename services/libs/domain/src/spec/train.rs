@@ -41,6 +41,18 @@ text_enum! {
     }
 }
 
+text_enum! {
+    /// The numbers that convolutions are computed in while training. Weights, statistics, the head and the loss are of 32 bits in any
+    /// case, and so are measuring and scoring.
+    Precision ("precision") {
+        /// 32 bits.
+        Float32 = "float32",
+        /// 16 bits with the range of 32 (Kalamkar et al., 2019): faster where the processor has instructions for it (AMX, AVX512_BF16,
+        /// tensor cores), slower elsewhere.
+        Bfloat16 = "bfloat16",
+    }
+}
+
 /// Trains a model on a dataset's `training` split and registers the epoch with the best macro F1 on `validation`.
 ///
 /// A field that the user leaves out comes from the preset that the specification names (`"preset": "cnn-best"`), or from the
@@ -74,6 +86,8 @@ pub struct TrainSpec {
     pub epochs: u32,
     /// Images in one optimiser step, 2 to 1024 (batch norm needs two).
     pub batch_size: u32,
+    /// The numbers that convolutions are computed in.
+    pub precision: Precision,
     /// How gradients become steps.
     pub optimizer: Optimizer,
     /// How the learning rate changes from epoch to epoch.
@@ -217,6 +231,7 @@ mod tests {
             (json!({"mix": {"mixup": -1.0}}), "mix.mixup"),
             (json!({"ema_decay": 1.0}), "ema_decay"),
             (json!({"early_stopping": 0}), "early_stopping"),
+            (json!({"precision": "float8"}), "precision"),
             (json!({"epochs": "many"}), "epochs"),
         ] {
             match parse(extra).unwrap_err() {

@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """Makes the pictures that `tests/golden.rs` compares with, by torchvision and Pillow, and writes them beside this file.
 
-Run by hand, when a transform is added, in an environment with torch 2.13.0, torchvision 0.28.0 and Pillow 13.0 or what
-`cases.json` says it was last written with:
+Run by hand, when a transform is added, in an environment with torch 2.13.0, torchvision 0.28.0, Pillow 13.0.0 and numpy 2.4
+(`cases.json` says which versions wrote what is here):
 
     python3 services/libs/vision/tests/golden/generate.py
 
-Transforms are `torchvision.transforms.functional`'s, on Pillow's images: what `torchvision.transforms` does to photographs in a
-dataset. All sources are drawn here.
+Transforms are `torchvision.transforms.functional`'s with fixed parameters, on Pillow's images: what `torchvision.transforms` does to
+photographs in a dataset. Only `erase` is torchvision's on a tensor, since it has none for images. Decoded pictures are what Pillow's
+`exif_transpose` and `convert("RGB")` make of them, but those of 16-bit samples, which numpy makes by our own rule. All sources are
+drawn here.
 """
 
 import io
 import json
 import pathlib
+import struct
+import zlib
 
 import numpy
 import PIL
@@ -40,11 +44,15 @@ def draw(width: int, height: int) -> Image.Image:
 class Golden:
     def __init__(self):
         self.cases = []
+        self.kept = {}
 
     def keep(self, name: str, picture: Image.Image) -> str:
-        file = f"{name}.png"
-        picture.save(FOLDER / file, optimize=True)
-        return file
+        """Pictures that are the same are kept once."""
+        pixels = (picture.size, picture.tobytes())
+        if pixels not in self.kept:
+            self.kept[pixels] = f"{name}.png"
+            picture.save(FOLDER / self.kept[pixels], optimize=True)
+        return self.kept[pixels]
 
     def case(self, function: str, source: str, result: Image.Image, **parameters):
         file = self.keep(f"{len(self.cases):02}-{function}", result)
@@ -56,7 +64,7 @@ class Golden:
 
 
 def transforms(golden: Golden):
-    for width, height, side in [(97, 61, 32), (61, 97, 48), (20, 30, 48), (64, 64, 64)]:
+    for width, height, side in [(75, 47, 32), (47, 75, 40), (20, 30, 48), (64, 64, 64)]:
         picture = draw(width, height)
         source = golden.keep(f"source-{width}x{height}", picture)
         resized = F.resize(picture, [side, side], InterpolationMode.BILINEAR, antialias=True)
@@ -102,6 +110,7 @@ def decoding(golden: Golden):
         "halved.jpg": (picture, "JPEG", {"quality": 75, "subsampling": 2}),
         "progressive.jpg": (picture, "JPEG", {"quality": 85, "progressive": True}),
         "grey.jpg": (picture.convert("L"), "JPEG", {"quality": 90}),
+        "rgb.jpg": (picture, "JPEG", {"quality": 90, "keep_rgb": True}),
         "cmyk.jpg": (picture.convert("CMYK"), "JPEG", {"quality": 90}),
         "grey.png": (picture.convert("L"), "PNG", {}),
         "grey-alpha.png": (picture.convert("LA"), "PNG", {}),
@@ -111,15 +120,42 @@ def decoding(golden: Golden):
         "bilevel.png": (picture.convert("1"), "PNG", {}),
         "lossless.webp": (picture, "WEBP", {"lossless": True}),
     }
-    for name, (image, kind, options) in files.items():
-        data = encode(image, kind, **options)
+    encoded = {name: encode(image, kind, **options) for name, (image, kind, options) in files.items()}
+    # Pillow writes four components as Adobe does: inverted, behind a marker that says so. Others leave the marker out, or write YCCK.
+    marker = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
+    assert marker + b"\x00" in encoded["cmyk.jpg"]
+    encoded["cmyk-unmarked.jpg"] = encoded["cmyk.jpg"].replace(marker + b"\x00", b"")
+    encoded["ycck.jpg"] = encode(as_ycck(picture), "JPEG", quality=90).replace(marker + b"\x00", marker + b"\x02")
+    for name, data in encoded.items():
         golden.encoded(name, data, expected(data))
 
     # Pillow keeps the upper byte of some 16-bit samples and clips others. The contract's rule is the nearest of 256 levels.
-    deep = numpy.random.default_rng(5).integers(0, 65536, (24, 40), dtype=numpy.uint16)
-    data = encode(Image.fromarray(deep), "PNG")
-    grey = Image.fromarray(((deep.astype(numpy.uint32) + 128) // 257).astype(numpy.uint8))
-    golden.encoded("grey-16.png", data, grey.convert("RGB"))
+    random = numpy.random.default_rng(5)
+    for name, shape in {"grey-16.png": (24, 40), "rgb-16.png": (24, 40, 3)}.items():
+        deep = random.integers(0, 65536, shape, dtype=numpy.uint16)
+        nearest = Image.fromarray(((deep.astype(numpy.uint32) + 128) // 257).astype(numpy.uint8))
+        golden.encoded(name, deep_png(deep), nearest.convert("RGB"))
+
+
+def as_ycck(picture: Image.Image) -> Image.Image:
+    """Ink whose components, inverted when they are written, are the Y, Cb, Cr and K of this picture with some black in it."""
+    black = Image.linear_gradient("L").resize(picture.size)
+    luma, blue, red = picture.convert("YCbCr").split()
+    return Image.merge("CMYK", [band.point(lambda value: 255 - value) for band in (luma, blue, red, black)])
+
+
+def deep_png(samples: numpy.ndarray) -> bytes:
+    """A PNG of 16-bit grey (height, width) or RGB (height, width, 3) samples: Pillow writes no such RGB."""
+    height, width = samples.shape[:2]
+    rows = samples.astype(">u2").reshape(height, -1)
+    unfiltered = b"".join(b"\0" + row.tobytes() for row in rows)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 0 if samples.ndim == 2 else 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(unfiltered, 9)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def exif(turn: int) -> Image.Exif:
@@ -142,7 +178,8 @@ def main():
     golden = Golden()
     transforms(golden)
     decoding(golden)
-    made_with = {"torch": torch.__version__, "torchvision": torchvision.__version__, "pillow": PIL.__version__}
+    made_with = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    made_with |= {"pillow": PIL.__version__, "numpy": numpy.__version__}
     (FOLDER / "cases.json").write_text(json.dumps({"made_with": made_with, "cases": golden.cases}, indent=1) + "\n")
 
 
