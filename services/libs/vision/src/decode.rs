@@ -72,7 +72,7 @@ impl DecodeError {
 }
 
 /// Decodes a photograph to 8-bit RGB, turned upright as its EXIF orientation says. Alpha is dropped, grey and palette become RGB,
-/// 16-bit samples are reduced to 8, CMYK is converted.
+/// 16-bit samples are reduced to the nearest of 256 levels, CMYK (with or without Adobe's marker) and YCCK are converted as Pillow does.
 ///
 /// # Errors
 /// What is wrong with it. A picture over the limits is refused before memory is taken for it.

@@ -138,9 +138,9 @@ def decoding(golden: Golden):
 
 
 def as_ycck(picture: Image.Image) -> Image.Image:
-    """Ink whose components, inverted when they are written, are the Y, Cb, Cr and K of this picture with some black in it."""
+    """Ink whose components, inverted when they are written, are Y, Cb and Cr of this picture's negative and a slope of black."""
     black = Image.linear_gradient("L").resize(picture.size)
-    luma, blue, red = picture.convert("YCbCr").split()
+    luma, blue, red = ImageOps.invert(picture).convert("YCbCr").split()
     return Image.merge("CMYK", [band.point(lambda value: 255 - value) for band in (luma, blue, red, black)])
 
 
@@ -165,7 +165,8 @@ def exif(turn: int) -> Image.Exif:
 
 
 def with_alpha(picture: Image.Image) -> Image.Image:
-    alpha = Image.fromarray(numpy.arange(picture.width * picture.height, dtype=numpy.uint16).astype(numpy.uint8).reshape(picture.height, -1))
+    levels = numpy.arange(picture.width * picture.height) % 256
+    alpha = Image.fromarray(levels.astype(numpy.uint8).reshape(picture.height, -1))
     picture = picture.copy()
     picture.putalpha(alpha)
     return picture
