@@ -16,9 +16,10 @@ members() {
     read -r pid start 2>/dev/null <"$folder/$1.pid" || return 0
     now=$(started "$pid")
     [ -z "$now" ] || [ "$now" = "$start" ] || return 0
-    # Fields after the name, which may hold anything: state, parent, group, session.
+    # Fields after the name, which may hold anything: state, parent, group, session. The leader counts before it has its session:
+    # on a busy machine it may be asked for within the millisecond between the two.
     { cat /proc/[0-9]*/stat 2>/dev/null || true; } | sed 's/^\([0-9]*\) (.*) /\1 /' |
-        awk -v session="$pid" '$5 == session && $2 != "Z" { print $1 }'
+        awk -v session="$pid" '($5 == session || $1 == session) && $2 != "Z" { print $1 }'
 }
 
 alive() { [ -n "$(members "$1")" ]; }
