@@ -1,7 +1,7 @@
 //! From options to a job's specification. What is sent is what the user said: the coordinator completes it from its presets.
 //! It is checked here first, by the same code.
 
-use perito_domain::spec::JobSpec;
+use perito_domain::spec::{JobSpec, set_field};
 use serde_json::{Map, Value};
 
 use crate::exit::Usage;
@@ -42,22 +42,7 @@ impl Specification {
     /// # Errors
     /// When the path goes through something that is not an object.
     pub fn set(&mut self, path: &str, value: impl Into<Value>) -> Result<(), Usage> {
-        let mut fields = &mut self.0;
-        let mut names = path.split('.').peekable();
-        while let Some(name) = names.next() {
-            if name.is_empty() {
-                return Err(Usage(format!(
-                    "{path:?} is not the path of a field: write one such as optimizer.learning_rate"
-                )));
-            }
-            if names.peek().is_none() {
-                fields.insert(name.to_owned(), value.into());
-                return Ok(());
-            }
-            let next = fields.entry(name).or_insert_with(|| Value::Object(Map::new()));
-            fields = next.as_object_mut().ok_or_else(|| Usage(format!("{path}: {name} is not an object")))?;
-        }
-        Ok(())
+        set_field(&mut self.0, path, value.into()).map_err(|error| Usage(error.to_string()))
     }
 
     /// Sets a field if there is a value for it.

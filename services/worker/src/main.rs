@@ -14,7 +14,7 @@ use perito_worker::{
 };
 
 /// For libtorch too (the crate's feature `override` takes the place of `malloc`): glibc's gives large buffers back to the system after
-/// each operation, and most of a step's time can go into page faults when it takes them again.
+/// each operation, and pays for page faults when it takes them again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -6,7 +6,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{SpecError, TrainSpec, error::in_range, preset, read};
+use super::{SpecError, TrainSpec, error::in_range, path::set_field, preset, read};
 use crate::random::{Purpose, rng};
 
 /// The most training runs in one sweep.
@@ -105,7 +105,7 @@ impl SweepSpec {
     fn trial(&self, parameters: Map<String, Value>) -> Result<Trial, SpecError> {
         let mut fields = self.train.clone();
         for (path, value) in &parameters {
-            set(&mut fields, path, value.clone())?;
+            set_field(&mut fields, path, value.clone())?;
         }
         let spec: TrainSpec = read(preset::complete(fields)?)?;
         spec.validate()?;
@@ -187,19 +187,6 @@ fn random(trials: u32, seed: u64, fields: &BTreeMap<String, Range>) -> Result<Ve
             drawn.collect()
         })
         .collect()
-}
-
-/// Sets a field by its path, making objects on the way.
-fn set(mut fields: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), SpecError> {
-    let (parents, last) = path.rsplit_once('.').map_or((None, path), |(parents, last)| (Some(parents), last));
-    for name in parents.into_iter().flat_map(|parents| parents.split('.')) {
-        let next = fields.entry(name).or_insert_with(|| Value::Object(Map::new()));
-        fields = next
-            .as_object_mut()
-            .ok_or_else(|| SpecError::invalid(&format!("search.fields.{path}"), format!("{name} is not an object")))?;
-    }
-    fields.insert(last.to_owned(), value);
-    Ok(())
 }
 
 #[cfg(test)]

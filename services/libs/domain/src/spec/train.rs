@@ -131,11 +131,12 @@ impl TrainSpec {
         self.optimizer.validate()?;
         self.schedule.validate(self.epochs, self.optimizer.learning_rate())?;
         if self.architecture == Architecture::Cnn4 {
-            if self.freeze_statistics == Some(Stage::Stem) || self.learning_rate_scales.contains_key(&Stage::Stem) {
-                return Err(SpecError::invalid(
-                    "freeze_statistics",
-                    "cnn4 has no stem: its stages are layer1 to layer4",
-                ));
+            let no_stem = "cnn4 has no stem: its stages are layer1 to layer4";
+            if self.freeze_statistics == Some(Stage::Stem) {
+                return Err(SpecError::invalid("freeze_statistics", no_stem));
+            }
+            if self.learning_rate_scales.contains_key(&Stage::Stem) {
+                return Err(SpecError::invalid("learning_rate_scales.stem", no_stem));
             }
             if self.zero_init_residual {
                 return Err(SpecError::invalid("zero_init_residual", "cnn4 has no residual blocks"));
@@ -215,6 +216,7 @@ mod tests {
             (json!({"schedule": {"name": "plateau", "factor": 1.5}}), "schedule.factor"),
             (json!({"freeze_statistics": "stem"}), "freeze_statistics"),
             (json!({"zero_init_residual": true}), "zero_init_residual"),
+            (json!({"learning_rate_scales": {"stem": 0.1}}), "learning_rate_scales.stem"),
             (json!({"learning_rate_scales": {"layer2": 0.0}}), "learning_rate_scales.layer2"),
             (
                 json!({"freeze": "layer2", "weights": "w", "learning_rate_scales": {"layer2": 0.1}}),
