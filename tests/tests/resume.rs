@@ -98,7 +98,12 @@ async fn killed_and_resumed(spec: Value) {
     // Removed after the commit.
     let started = Instant::now();
     while !states(&system, &job).await.is_empty() {
-        assert!(started.elapsed() < PATIENCE, "something is left of a finished run's checkpoints");
+        assert!(
+            started.elapsed() < PATIENCE,
+            "left of a finished run: {:?}\n{}",
+            states(&system, &job).await,
+            third.log()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
