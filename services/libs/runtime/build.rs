@@ -14,8 +14,11 @@ fn main() {
             println!("cargo:rerun-if-changed={path}");
         }
     }
+    // An image is built without .git: whoever builds it says what it is.
+    println!("cargo:rerun-if-env-changed=PERITO_COMMIT");
+    let told = std::env::var("PERITO_COMMIT").ok().filter(|commit| !commit.is_empty());
     let release = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    let version = match git(&["describe", "--always", "--tags", "--abbrev=12"]) {
+    let version = match told.or_else(|| git(&["describe", "--always", "--tags", "--abbrev=12"])) {
         Some(commit) => format!("{release}+{commit}"),
         None => release,
     };
