@@ -1,6 +1,6 @@
 # Perito's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-down test lint fmt stack-up stack-down stack-status bench sqlx-prepare clean
+.PHONY: help setup build demo demo-down test lint check-deploy fmt stack-up stack-down stack-status bench sqlx-prepare clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: ## Passes every test, on servers of its own
 
 lint: setup ## Formatting, clippy, documentation, and who may link libtorch
 	@deploy/local/lint
+
+check-deploy: ## Checks what is below deploy/: images, compose, manifests, alert rules (no cluster needed)
+	@deploy/check
 
 fmt: ## Formats the code
 	cargo fmt --all
