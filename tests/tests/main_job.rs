@@ -32,6 +32,7 @@ async fn trains_promotes_scores_evaluates_and_shows_the_results() {
     assert_eq!(model["dataset"], "small@1");
     assert_eq!(model["job_id"].as_str(), Some(job.as_str()));
     assert!(model["source"].as_str().unwrap().starts_with("libtorch 2."), "{model}");
+    shows_what_it_was_made_from(&system, &model).await;
     // The artifact is there, and is what the registry says.
     let artifact = &model["artifact"];
     let bytes = system
@@ -165,6 +166,23 @@ async fn as_the_analyst(system: &System) {
             .unwrap();
         assert!(rows > 0, "analytics.{view} is empty");
     }
+}
+
+/// The API and both forms of `perito model show`.
+async fn shows_what_it_was_made_from(system: &System, model: &Value) {
+    assert_eq!((&model["seed"], &model["device"]), (&json!(42), &json!("cpu")), "{model}");
+    for digest in ["spec_sha256", "dataset_digest"] {
+        assert_eq!(model[digest].as_str().map(str::len), Some(64), "{digest}: {model}");
+    }
+    let (code, text, errors) = system.perito(&["model", "show", "severity@1"]).await;
+    assert_eq!(code, 0, "{errors}");
+    for member in ["seed", "spec_sha256", "dataset_digest", "code_version", "libtorch_version", "device"] {
+        let value = model[member].as_str().map_or_else(|| model[member].to_string(), str::to_owned);
+        assert!(!value.is_empty() && text.contains(&value), "{member} {value:?} is not in\n{text}");
+    }
+    let (code, shown, errors) = system.perito(&["model", "show", "severity@1", "--json"]).await;
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), *model);
 }
 
 #[tokio::test]

@@ -357,9 +357,19 @@ pub struct Model {
     pub job_id: Option<Uuid>,
     /// The dataset version that it was trained on.
     pub dataset: Option<String>,
+    /// The digest of that dataset.
+    pub dataset_digest: Option<String>,
     /// The epoch whose weights these are.
     pub best_epoch: Option<i32>,
-    /// What made it.
+    /// The seed of its training.
+    pub seed: Option<u64>,
+    /// The digest of its training's specification.
+    pub spec_sha256: Option<String>,
+    /// The libtorch that trained it.
+    pub libtorch_version: Option<String>,
+    /// What it was trained on.
+    pub device: Option<String>,
+    /// The release that trained or imported it.
     pub code_version: String,
     /// Where it is from.
     pub source: String,

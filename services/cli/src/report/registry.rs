@@ -40,8 +40,13 @@ pub fn model(model: &Model, evaluation: Option<&Evaluation>, colour: bool) -> St
         ("source", Cell::new(&model.source)),
         ("job", Cell::new(optional(model.job_id))),
         ("dataset", Cell::new(optional(model.dataset.as_deref()))),
+        ("dataset digest", Cell::new(optional(model.dataset_digest.as_deref()))),
+        ("specification digest", Cell::new(optional(model.spec_sha256.as_deref()))),
+        ("seed", Cell::new(optional(model.seed))),
         ("best epoch", Cell::new(optional(model.best_epoch))),
-        ("made by", Cell::new(&model.code_version)),
+        ("code version", Cell::new(&model.code_version)),
+        ("libtorch", Cell::new(optional(model.libtorch_version.as_deref()))),
+        ("device", Cell::new(optional(model.device.as_deref()))),
         ("created (UTC)", Cell::new(time(model.created_at))),
     ]);
     match evaluation {

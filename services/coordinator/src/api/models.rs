@@ -108,7 +108,9 @@ pub(crate) struct Artifact {
     },
     "job_id": "0199a5f2-7c3e-7d51-9b1e-2f6c8a4d0e11", "dataset": "demo@1",
     "dataset_digest": "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
-    "hyperparameters": {"epochs": 50}, "best_epoch": 37, "code_version": "perito 0.1.0", "source": "training",
+    "hyperparameters": {"epochs": 50}, "best_epoch": 37, "seed": 42,
+    "spec_sha256": "3f0a377ba0a4a460ecb616f6507ce0d8cfa3e704025d4fda3ed0c5ca05468728", "libtorch_version": "2.13.0", "device": "cpu",
+    "code_version": "0.1.0", "source": "libtorch 2.13.0 on cpu",
     "created_at": "2026-10-01T02:00:00Z",
 }))]
 pub(crate) struct Model {
@@ -142,7 +144,15 @@ pub(crate) struct Model {
     hyperparameters: Option<Value>,
     /// The epoch, counted from 1, whose weights these are.
     best_epoch: Option<i32>,
-    /// What made it.
+    /// The seed of everything random in its training.
+    seed: Option<u64>,
+    /// SHA-256 of the training specification as JSON: runs with the same one were asked for the same.
+    spec_sha256: Option<String>,
+    /// The version of libtorch that trained it.
+    libtorch_version: Option<String>,
+    /// What it was trained on: `cpu`, `cuda:N`.
+    device: Option<String>,
+    /// The release that trained or imported it.
     code_version: String,
     /// Where it is from.
     source: String,
@@ -257,6 +267,10 @@ impl From<perito_database::Model> for Model {
             dataset_digest: model.dataset_digest,
             hyperparameters: model.hyperparameters,
             best_epoch: model.best_epoch,
+            seed: model.seed,
+            spec_sha256: model.spec_sha256,
+            libtorch_version: model.libtorch_version,
+            device: model.device,
             code_version: model.code_version,
             source: model.source,
             created_at: model.created_at,

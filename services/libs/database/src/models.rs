@@ -53,6 +53,14 @@ pub struct Model {
     pub hyperparameters: Option<Value>,
     /// The epoch whose weights these are.
     pub best_epoch: Option<i32>,
+    /// The seed of its training; nothing for an import, like the next three.
+    pub seed: Option<u64>,
+    /// SHA-256 of the training specification as JSON, in hexadecimal.
+    pub spec_sha256: Option<String>,
+    /// The libtorch that trained it.
+    pub libtorch_version: Option<String>,
+    /// What it was trained on.
+    pub device: Option<String>,
     /// The release that made or imported it.
     pub code_version: String,
     /// libtorch and device for a trained model, what was imported for the others.
@@ -115,7 +123,7 @@ macro_rules! select_models {
             r#"select m.id, m.name, m.version, m.architecture, m.dropout, m.class_names, m.preprocessing, m.artifact_bucket,
                       m.artifact_key, m.artifact_sha256, m.artifact_bytes, m.job_id,
                       d.name || '@' || d.version as dataset, m.dataset_digest, m.hyperparameters, m.best_epoch,
-                      m.code_version, m.source, m.created_at,
+                      m.seed::text, m.spec_sha256, m.libtorch_version, m.device, m.code_version, m.source, m.created_at,
                       array(select a.alias from model_aliases a where a.model_id = m.id order by a.alias) as "aliases!"
                from models m left join datasets d on d.id = m.dataset_id "# + $condition,
             $($argument),*
@@ -140,6 +148,11 @@ struct ModelRow {
     dataset_digest: Option<String>,
     hyperparameters: Option<Value>,
     best_epoch: Option<i32>,
+    /// A number of up to 20 digits.
+    seed: Option<String>,
+    spec_sha256: Option<String>,
+    libtorch_version: Option<String>,
+    device: Option<String>,
     code_version: String,
     source: String,
     created_at: DateTime<Utc>,
@@ -171,6 +184,10 @@ impl TryFrom<ModelRow> for Model {
             dataset_digest: row.dataset_digest,
             hyperparameters: row.hyperparameters,
             best_epoch: row.best_epoch,
+            seed: row.seed.as_deref().map(stored).transpose()?,
+            spec_sha256: row.spec_sha256,
+            libtorch_version: row.libtorch_version,
+            device: row.device,
             code_version: row.code_version,
             source: row.source,
             created_at: row.created_at,
