@@ -69,6 +69,19 @@ async fn states(system: &System, job: &str) -> Vec<String> {
     objects.into_iter().map(|object| object.key).filter(|key| key.ends_with("state.safetensors")).collect()
 }
 
+/// Waits until a job has left no checkpoints.
+async fn no_checkpoints_of(system: &System, job: &str, worker: &Process) {
+    let started = Instant::now();
+    loop {
+        let left = states(system, job).await;
+        if left.is_empty() {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "left of a finished run: {left:?}\n{}", worker.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn killed_and_resumed(spec: Value) {
     let mut system = System::start().await;
     small(&system).await;
@@ -95,17 +108,7 @@ async fn killed_and_resumed(spec: Value) {
     let had_marker = third.log().contains("checkpoint passed over");
     assert!(had_marker || !system.objects.exists(&system.bucket, &complete).await.unwrap(), "{}", third.log());
     assert_eq!(system.count("select max(attempt)::bigint from tasks").await, 3);
-    // Removed after the commit.
-    let started = Instant::now();
-    while !states(&system, &job).await.is_empty() {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "left of a finished run: {:?}\n{}",
-            states(&system, &job).await,
-            third.log()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    no_checkpoints_of(&system, &job, &third).await;
 }
 
 #[tokio::test]
@@ -116,6 +119,29 @@ async fn cnn4_with_sgd_survives_sigkill_and_a_broken_checkpoint() {
 #[tokio::test]
 async fn resnet18_with_adam_survives_sigkill_and_a_broken_checkpoint() {
     killed_and_resumed(resnet18_with_adam()).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_left_of_a_finished_run_goes_with_the_next_one() {
+    let mut system = System::start().await;
+    small(&system).await;
+    let worker = system.worker("w1");
+    let mut spec = cnn4_with_sgd();
+    (spec["epochs"], spec["schedule"]) = (json!(1), json!({"name": "constant"}));
+    let finished = system.submit(spec.clone()).await;
+    system.success_of(&finished).await;
+    log_has(&worker, "task ended", 1).await;
+    // As if the worker had been killed between its commit and the removal; and what is another system's.
+    let task = system.messages(&finished).await.remove(0).task_id;
+    let foreign = "0199a5f2-7c3e-7d51-9b1e-2f6c8a4d0e11";
+    for folder in [format!("{finished}/{task}"), format!("{foreign}/{foreign}")] {
+        let key = format!("checkpoints/{folder}/000001-00000002-0001/state.safetensors");
+        system.objects.put(&system.bucket, &key, vec![0; 9], "application/octet-stream").await.unwrap();
+    }
+    let next = system.submit(spec).await;
+    system.success_of(&next).await;
+    no_checkpoints_of(&system, &finished, &worker).await;
+    assert_eq!(states(&system, foreign).await.len(), 1, "nobody here knows what it is");
 }
 
 #[tokio::test]

@@ -57,15 +57,18 @@ pub async fn execute(context: &Context, guard: LeaseGuard) {
     let started = Instant::now();
     metrics::gauge!("perito_tasks_in_progress", "kind" => task.kind.as_str()).increment(1.0);
     let outcome = tokio::select! {
+        // Work that is done is done: with the commit the task is nobody's any more, and the next heartbeat says so.
+        biased;
+        outcome = work(context, &task) => Some(outcome),
         () = guard.lost().cancelled() => None,
         () = context.shutdown.hard().cancelled() => Some(Ok(Ending::Interrupted)),
-        outcome = work(context, &task) => Some(outcome),
     };
     metrics::gauge!("perito_tasks_in_progress", "kind" => task.kind.as_str()).decrement(1.0);
     let settled = match outcome {
         None => "lost",
         Some(outcome) => settle(context, &task, outcome).await,
     };
+    drop(guard);
     metrics::counter!("perito_task_attempts_total", "kind" => task.kind.as_str(), "outcome" => settled).increment(1);
     tracing::info!(
         task.outcome = settled,
@@ -73,6 +76,12 @@ pub async fn execute(context: &Context, guard: LeaseGuard) {
         images = task.images.len(),
         "task ended"
     );
+    if matches!(task.kind, JobKind::Train | JobKind::Sweep) {
+        tokio::select! {
+            () = context.shutdown.hard().cancelled() => {}
+            () = train::leftovers::remove(context) => {}
+        }
+    }
 }
 
 async fn work(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, TaskError> {

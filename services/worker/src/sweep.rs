@@ -15,7 +15,7 @@ use crate::{
     error::TaskError,
     execute::{Ending, commit},
     service::Context,
-    train::{Data, clear_checkpoints, fit, fit_and_register},
+    train::{Data, fit, fit_and_register},
 };
 
 /// Trains what the task's place in the sweep says. A recipe that cannot be trained (its loss is no number any more) is a result, not
@@ -51,7 +51,6 @@ pub async fn run(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, T
         }
         Err(error) => return Err(error),
     }
-    clear_checkpoints(context, task).await;
     Ok(Ending::Committed)
 }
 

@@ -1,8 +1,9 @@
-//! Dead leases and lost messages: what nobody works on any more runs again.
+//! Dead leases and lost messages: what nobody works on any more runs again. And which tasks nobody will go on with.
 
 use std::time::Duration;
 
 use perito_domain::lifecycle::{JobKind, TaskEvent, TaskState};
+use uuid::Uuid;
 
 use crate::{
     Database,
@@ -84,5 +85,22 @@ impl Database {
         .await
         .during("reap lost messages")?;
         Ok(returned.rows_affected())
+    }
+
+    /// Those of these tasks that nobody will go on with: they have succeeded, or ended otherwise longer than `keep` ago.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn closed_tasks(&self, tasks: &[Uuid], keep: Duration) -> Result<Vec<Uuid>> {
+        sqlx::query_scalar!(
+            "select id from tasks
+             where id = any($1)
+               and (state = 'succeeded' or state in ('failed', 'cancelled') and finished_at < now() - $2::interval)",
+            tasks,
+            interval(keep)
+        )
+        .fetch_all(&self.control)
+        .await
+        .during("look at old tasks")
     }
 }

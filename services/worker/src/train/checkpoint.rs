@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A folder without its marker was never finished and is passed over; one whose files do not have the digests in the marker is broken,
-//! and the one before it serves.
+//! and the one before it serves. What a run leaves when it has ended goes in [`super::leftovers`].
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ use sha2::{Digest, Sha256};
 use super::{Best, epoch::on_device};
 use crate::{error::TaskError, measure::Measured, service::Context};
 
+/// The folder of all checkpoints; below it one for each job, and in that one for each task.
+pub(super) const ROOT: &str = "checkpoints/";
 const VERSION: u32 = 2;
 const STATE: &str = "state.safetensors";
 const BEST: &str = "best.safetensors";
@@ -117,7 +119,7 @@ enum Unusable {
 impl<'a> Checkpoints<'a> {
     /// Those of this task. `spec_sha256` is the digest of its specification.
     pub(super) fn new(context: &'a Context, task: &ClaimedTask, spec_sha256: String) -> Self {
-        let prefix = format!("checkpoints/{}/{}/", task.lease.job_id(), task.lease.task_id());
+        let prefix = format!("{ROOT}{}/{}/", task.lease.job_id(), task.lease.task_id());
         Self { context, prefix, attempt: task.lease.attempt(), spec_sha256, kept: Vec::new(), last: Instant::now() }
     }
 
@@ -224,19 +226,6 @@ impl<'a> Checkpoints<'a> {
         Ok(())
     }
 
-    /// Removes everything once the model is registered. What cannot be removed is logged and stays.
-    pub(super) async fn clear(self) {
-        let objects = self.context.objects.list(&self.context.bucket, &self.prefix).try_collect::<Vec<_>>().await;
-        match objects {
-            Ok(objects) => {
-                for object in objects {
-                    self.delete(&object.key).await;
-                }
-            }
-            Err(error) => tracing::warn!(error = %error, prefix = self.prefix, "listing old checkpoints failed"),
-        }
-    }
-
     async fn load(&self, folder: &str, trainer: &mut Option<Trainer>) -> Result<(Position, Option<Best>), Unusable> {
         let marker = self.get(folder, MARKER, MAX_MARKER_BYTES).await?;
         let marker: Marker = serde_json::from_slice(&marker)
@@ -304,16 +293,15 @@ impl<'a> Checkpoints<'a> {
     /// The marker first, so that what is left of it when this is interrupted is no checkpoint.
     async fn remove(&self, folder: &str) {
         for file in [MARKER, BEST, STATE] {
-            self.delete(&format!("{folder}/{file}")).await;
+            delete(self.context, &format!("{folder}/{file}")).await;
         }
     }
+}
 
-    async fn delete(&self, key: &str) {
-        match self.context.objects.delete(&self.context.bucket, key).await {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(error = %error, key, "removing an old checkpoint failed"),
-        }
+/// Removes an object. What cannot be removed is logged and stays.
+pub(super) async fn delete(context: &Context, key: &str) {
+    if let Err(error) = context.objects.delete(&context.bucket, key).await {
+        tracing::warn!(error = %error, key, "removing an old checkpoint failed");
     }
 }
 

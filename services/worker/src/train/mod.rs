@@ -9,6 +9,7 @@
 
 pub mod checkpoint;
 mod epoch;
+pub(crate) mod leftovers;
 
 use std::sync::Arc;
 
@@ -174,13 +175,7 @@ async fn register(
 ) -> Result<Ending, TaskError> {
     let model = store(context, task, spec, contract, provenance, &best).await?;
     commit(|| context.database.commit_training(task, &model, &best.measured.measurement, &failures)).await?;
-    clear_checkpoints(context, task).await;
     Ok(Ending::Committed)
-}
-
-/// Removes the checkpoints of a task that has ended.
-pub(crate) async fn clear_checkpoints(context: &Context, task: &ClaimedTask) {
-    Checkpoints::new(context, task, String::new()).clear().await;
 }
 
 fn provenance(context: &Context, spec: &TrainSpec) -> Result<Provenance, TaskError> {

@@ -68,6 +68,28 @@ async fn a_zombie_commits_nothing() {
 }
 
 #[tokio::test]
+async fn a_task_is_closed_once_it_has_succeeded_or_ended_otherwise_long_ago() {
+    let world = World::new().await;
+    world.images(3).await;
+    let job = world.scoring(1).await;
+    world.dispatch_all(JobKind::Score).await;
+    let tasks = world.tasks(job).await;
+    let closed = async || {
+        let asked = [tasks.as_slice(), &[Uuid::now_v7()]].concat();
+        world.db.closed_tasks(&asked, Duration::from_secs(3600)).await.unwrap()
+    };
+    let (first, second) = (world.claim(tasks[0]).await, world.claim(tasks[1]).await);
+    assert!(closed().await.is_empty(), "two are running, one waits, one is not ours");
+    world.db.commit_score(&first, &all_scored(&first)).await.unwrap();
+    world.db.fail(&second.lease, ErrorClass::Permanent, "x", Duration::ZERO).await.unwrap();
+    assert_eq!(closed().await, [tasks[0]]);
+    world.execute("update tasks set finished_at = now() - interval '2 hours' where state = 'failed'").await;
+    let mut both = closed().await;
+    both.sort();
+    assert_eq!(both, tasks[..2]);
+}
+
+#[tokio::test]
 async fn transient_failures_are_retried_with_backoff_until_attempts_are_spent() {
     let world = World::new().await;
     let (job, task) = one_task(&world).await;
