@@ -30,7 +30,11 @@ pub async fn claim(context: &Context, message: &TaskMessage) -> Result<Option<Le
     let mut failures = 0;
     loop {
         let claimed_at = Instant::now();
-        match context.database.claim(message.task_id, &context.worker, context.leases.duration()).await {
+        match context
+            .database
+            .claim(message.task_id, message.attempt_hint, &context.worker, context.leases.duration())
+            .await
+        {
             Ok(Claim::Claimed(task)) => return Ok(Some(context.leases.hold(*task, claimed_at))),
             Ok(Claim::Dropped(reason)) => {
                 metrics::counter!("perito_messages_dropped_total", "reason" => reason.as_str()).increment(1);

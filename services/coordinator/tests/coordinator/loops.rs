@@ -48,7 +48,12 @@ async fn a_job_goes_from_submission_to_success() {
         let delivery = next(&mut messages).await;
         assert_eq!(delivery.message.job_id.to_string(), id);
         let lease = Duration::from_secs(30);
-        let claim = coordinator.test.database.claim(delivery.message.task_id, "test", lease).await.unwrap();
+        let claim = coordinator
+            .test
+            .database
+            .claim(delivery.message.task_id, delivery.message.attempt_hint, "test", lease)
+            .await
+            .unwrap();
         let Claim::Claimed(task) = claim else { panic!("{claim:?}") };
         let predictions =
             task.images.iter().map(|image| Prediction { image_id: image.id, probabilities: [0.2, 0.3, 0.5] }).collect();
@@ -94,7 +99,12 @@ async fn a_lost_message_is_sent_again() {
         let delivery = next(&mut messages).await;
         assert!(lost.remove(&delivery.message.task_id), "each is sent again once");
         let lease = Duration::from_secs(30);
-        let claim = coordinator.test.database.claim(delivery.message.task_id, "test", lease).await.unwrap();
+        let claim = coordinator
+            .test
+            .database
+            .claim(delivery.message.task_id, delivery.message.attempt_hint, "test", lease)
+            .await
+            .unwrap();
         assert!(matches!(claim, Claim::Claimed(_)), "{claim:?}");
         delivery.ack().await;
     }
@@ -108,7 +118,12 @@ async fn a_task_whose_worker_died_is_sent_again() {
     coordinator.submit_scoring(1).await;
     let first = next(&mut messages).await;
     let task_id = first.message.task_id;
-    let claim = coordinator.test.database.claim(task_id, "mortal", Duration::from_millis(1)).await.unwrap();
+    let claim = coordinator
+        .test
+        .database
+        .claim(task_id, first.message.attempt_hint, "mortal", Duration::from_millis(1))
+        .await
+        .unwrap();
     assert!(matches!(claim, Claim::Claimed(_)), "{claim:?}");
     first.ack().await;
     let second = next(&mut messages).await;
@@ -130,7 +145,12 @@ async fn two_replicas_dispatch_each_task_once() {
         let delivery = next(&mut messages).await;
         assert!(seen.insert(delivery.message.task_id), "dispatched twice");
         let lease = Duration::from_secs(30);
-        let claim = coordinator.test.database.claim(delivery.message.task_id, "test", lease).await.unwrap();
+        let claim = coordinator
+            .test
+            .database
+            .claim(delivery.message.task_id, delivery.message.attempt_hint, "test", lease)
+            .await
+            .unwrap();
         assert!(matches!(claim, Claim::Claimed(_)), "{claim:?}");
         delivery.ack().await;
     }
@@ -182,7 +202,12 @@ async fn a_cancelled_job_sends_nothing_more() {
     assert_eq!(cancelled["tasks"]["cancelled"], 5);
     for delivery in held {
         let lease = Duration::from_secs(30);
-        let claim = coordinator.test.database.claim(delivery.message.task_id, "test", lease).await.unwrap();
+        let claim = coordinator
+            .test
+            .database
+            .claim(delivery.message.task_id, delivery.message.attempt_hint, "test", lease)
+            .await
+            .unwrap();
         assert!(matches!(claim, Claim::Dropped(_)), "{claim:?}");
         delivery.ack().await;
     }

@@ -19,7 +19,7 @@ use crate::{
     connection::Connector,
     error::{Error, ErrorKind, Result, within},
     options::BrokerOptions,
-    topology::Topology,
+    topology::{self, Topology},
 };
 
 /// AMQP's mark of a message that survives a restart of the broker.
@@ -111,9 +111,22 @@ impl Publisher {
     /// # Errors
     /// The kinds of every operation.
     pub async fn ready(&self, kind: JobKind) -> Result<u64> {
+        self.count(|topology| topology.queue(kind)).await
+    }
+
+    /// How many messages nobody could read: they wait for a person.
+    ///
+    /// # Errors
+    /// The kinds of every operation.
+    pub async fn dead_letters(&self) -> Result<u64> {
+        self.count(Topology::dead_letter).await
+    }
+
+    async fn count(&self, queue: impl FnOnce(&Topology) -> String) -> Result<u64> {
         let Loan { connection, topology, channel } = self.checkout().await?;
         let limit = self.0.connector.options().request_timeout;
-        let answer = within(limit, "count the messages in a queue", topology.ready(&channel, kind)).await;
+        let counting = topology::ready(&channel, queue(&topology));
+        let answer = within(limit, "count the messages in a queue", counting).await;
         if answer.is_ok() {
             self.checkin(channel);
         } else {

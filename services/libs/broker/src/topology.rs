@@ -79,13 +79,6 @@ impl Topology {
         Ok(())
     }
 
-    /// How many messages wait in a queue.
-    pub(crate) async fn ready(&self, channel: &Channel, kind: JobKind) -> lapin::Result<u64> {
-        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue = channel.queue_declare(name(self.queue(kind)), passive, FieldTable::default()).await?;
-        Ok(u64::from(queue.message_count()))
-    }
-
     async fn declare_queue<const N: usize>(
         &self,
         channel: &Channel,
@@ -110,6 +103,13 @@ impl Topology {
     ) -> lapin::Result<()> {
         channel.queue_bind(queue, exchange, routing_key, QueueBindOptions::default(), FieldTable::default()).await
     }
+}
+
+/// How many messages wait in a queue.
+pub(crate) async fn ready(channel: &Channel, queue: String) -> lapin::Result<u64> {
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let queue = channel.queue_declare(name(queue), passive, FieldTable::default()).await?;
+    Ok(u64::from(queue.message_count()))
 }
 
 /// Cannot fail: a namespace is short.

@@ -31,7 +31,10 @@ pub struct FinishedJob {
 }
 
 impl Database {
-    /// Ends every running job that has a failed task, has used up its failure budget, or has only succeeded tasks.
+    /// Ends every running job that has a failed task, has used up its failure budget, or has only succeeded tasks; a paused one too,
+    /// for what ran when it was paused may have been the last of it.
+    ///
+    /// What a round costs depends on how many jobs run and how many of their tasks had broken images, not on how many tasks wait.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -39,26 +42,30 @@ impl Database {
         let mut tx = self.begin("begin finishing").await?;
         let rows = sqlx::query!(
             r#"
-            with due as (
-                select j.id, t.scored, t.failed, t.open, t.error,
+            with looked_at as (
+                select j.id, runnable.id is not null or in_hand.id is not null as open, failed.id is not null as any_failed,
+                       failed.error, broken.images,
                        case when j.kind = 'score' then (j.spec ->> 'failure_budget')::double precision end as budget
                 from jobs j
+                left join lateral (
+                    select id from tasks where job_id = j.id and state = 'runnable' order by ordinal limit 1
+                ) runnable on true
+                left join lateral (
+                    select id from tasks where kind = j.kind and job_id = j.id and state in ('dispatched', 'running') limit 1
+                ) in_hand on true
+                left join lateral (
+                    select id, error from tasks where job_id = j.id and state = 'failed' order by ordinal limit 1
+                ) failed on true
                 cross join lateral (
-                    select coalesce(sum(images_scored), 0)::bigint as scored, coalesce(sum(images_failed), 0)::bigint as failed,
-                           count(*) filter (where state not in ('succeeded', 'failed', 'cancelled')) as open,
-                           (array_agg(error order by ordinal) filter (where state = 'failed'))[1] as error,
-                           bool_or(state = 'failed') as any_failed
-                    from tasks where job_id = j.id
-                ) t
+                    select coalesce(sum(images_failed), 0)::bigint as images from tasks where job_id = j.id and images_failed > 0
+                ) broken
                 where j.state = 'running'
-                  and (t.open = 0 or t.any_failed
-                       or j.kind = 'score' and t.failed > (j.spec ->> 'failure_budget')::double precision * j.images_total)
-                limit $1
             )
-            select j.id, j.kind, coalesce(j.images_total, 0) as "images_total!", due.scored as "scored!", due.failed as "failed!",
-                   due.open as "open!", due.error, due.budget
-            from jobs j join due on due.id = j.id
-            where j.state = 'running'
+            select j.id, j.kind, coalesce(j.images_total, 0) as "images_total!", l.images as "failed!", l.open as "open!", l.error,
+                   l.budget
+            from jobs j join looked_at l on l.id = j.id
+            where j.state = 'running' and (not l.open or l.any_failed or l.images > l.budget * j.images_total)
+            limit $1
             for update of j skip locked
             "#,
             BATCH
@@ -81,22 +88,15 @@ impl Database {
                 (None, None) => None,
             };
             let state = if error.is_some() { JobState::Failed } else { JobState::Succeeded };
-            if state == JobState::Succeeded && row.open > 0 {
+            if state == JobState::Succeeded && row.open {
                 return Err(Error::new(ErrorKind::Internal, format!("job {} is due with open tasks", row.id)));
             }
             if state == JobState::Failed {
                 cancel_tasks(&mut tx, row.id).await?;
             }
-            end_job(&mut tx, row.id, state, error.as_deref()).await?;
+            let (images_scored, images_failed) = end_job(&mut tx, row.id, state, error.as_deref()).await?;
             let kind = stored(&row.kind)?;
-            finished.push(FinishedJob {
-                id: row.id,
-                kind,
-                state,
-                images_scored: row.scored,
-                images_failed: row.failed,
-                error,
-            });
+            finished.push(FinishedJob { id: row.id, kind, state, images_scored, images_failed, error });
         }
         tx.commit().await.during("commit finished jobs")?;
         Ok(finished)

@@ -1,10 +1,11 @@
-//! Submitting, showing and cancelling jobs.
+//! Submitting, showing, listing and cancelling jobs.
 
 use chrono::{DateTime, Utc};
 use perito_domain::{
     Severity,
     lifecycle::{JobKind, JobState, TaskEvent},
     metrics::{Certainty, ConfusionMatrix, Interval, Metrics},
+    names::{ModelRef, ModelSelector},
     spec::JobSpec,
 };
 use serde_json::Value;
@@ -54,6 +55,10 @@ pub struct Job {
     pub spec: Value,
     /// 0 to 9.
     pub priority: i16,
+    /// The most tasks that are dispatched or running at once; none: as many as there is room for.
+    pub concurrency: Option<i32>,
+    /// Since when it is paused.
+    pub paused_at: Option<DateTime<Utc>>,
     /// The model it uses or made, `name@version`, once resolved.
     pub model: Option<String>,
     /// The dataset it uses, `name@version`, once resolved.
@@ -68,7 +73,7 @@ pub struct Job {
     pub tasks: [i64; 6],
     /// Epochs that a training job has done.
     pub epochs_done: i64,
-    /// Why it failed.
+    /// Why it failed, or why it is not planned yet.
     pub error: Option<String>,
     /// W3C traceparent of the request that submitted it.
     pub traceparent: String,
@@ -87,6 +92,12 @@ pub struct JobFilter {
     pub state: Option<JobState>,
     /// Only of this kind.
     pub kind: Option<JobKind>,
+    /// Only those that are paused, or that are not.
+    pub paused: Option<bool>,
+    /// Only those that use or made this model: its name or version as resolved, or the reference as it was submitted.
+    pub model: Option<ModelRef>,
+    /// Only those submitted since.
+    pub since: Option<DateTime<Utc>>,
     /// Only those older than this one, for the next page.
     pub before: Option<Uuid>,
     /// At most so many.
@@ -99,6 +110,8 @@ struct JobRow {
     state: String,
     spec: Value,
     priority: i16,
+    concurrency: Option<i32>,
+    paused_at: Option<DateTime<Utc>>,
     model: Option<String>,
     dataset: Option<String>,
     images_total: Option<i64>,
@@ -124,6 +137,8 @@ impl TryFrom<JobRow> for Job {
             state: stored(&row.state)?,
             spec: row.spec,
             priority: row.priority,
+            concurrency: row.concurrency,
+            paused_at: row.paused_at,
             model: row.model,
             dataset: row.dataset,
             images_total: row.images_total,
@@ -140,16 +155,17 @@ impl TryFrom<JobRow> for Job {
     }
 }
 
-/// The columns of a job. Counters are summed over tasks while it runs, so that no commit has to write a row that all share.
+/// The columns of a job. Counters are summed over tasks while it runs, so that no commit has to write a row that all share; when it ends
+/// they are frozen.
 macro_rules! select_jobs {
     ($condition:literal, $($argument:expr),*) => {
         sqlx::query_as!(
             JobRow,
-            r#"select j.id, j.kind, j.state, j.spec, j.priority, j.traceparent, j.error, j.images_total,
+            r#"select j.id, j.kind, j.state, j.spec, j.priority, j.concurrency, j.paused_at, j.traceparent, j.error, j.images_total,
                       m.name || '@' || m.version as model, d.name || '@' || d.version as dataset,
                       coalesce(j.images_scored, t.scored, 0)::bigint as "images_scored!",
                       coalesce(j.images_failed, t.failed, 0)::bigint as "images_failed!",
-                      t.counts as "tasks!",
+                      coalesce(j.task_counts, t.counts) as "tasks!",
                       (select count(*) from training_epochs e where e.job_id = j.id) as "epochs_done!",
                       j.created_at, j.planned_at, j.finished_at
                from jobs j
@@ -160,7 +176,7 @@ macro_rules! select_jobs {
                           array[count(*) filter (where state = 'runnable'), count(*) filter (where state = 'dispatched'),
                                 count(*) filter (where state = 'running'), count(*) filter (where state = 'succeeded'),
                                 count(*) filter (where state = 'failed'), count(*) filter (where state = 'cancelled')] as counts
-                   from tasks where job_id = j.id
+                   from tasks where job_id = j.id and j.task_counts is null
                ) t "# + $condition,
             $($argument),*
         )
@@ -176,14 +192,16 @@ impl Database {
         let spec = serde_json::to_value(&job.spec)
             .map_err(|error| Error::new(ErrorKind::Internal, format!("write the specification as JSON: {error}")))?;
         let inserted = sqlx::query!(
-            "insert into jobs (id, kind, spec, priority, idempotency_key, traceparent) values ($1, $2, $3, $4, $5, $6)
+            "insert into jobs (id, kind, spec, priority, idempotency_key, traceparent, concurrency)
+             values ($1, $2, $3, $4, $5, $6, $7)
              on conflict (idempotency_key) do nothing",
             job.id,
             job.spec.kind().as_str(),
             spec,
             i16::from(job.priority),
             job.idempotency_key,
-            job.traceparent
+            job.traceparent,
+            job.spec.concurrency().map(u32::cast_signed)
         )
         .execute(&self.control)
         .await
@@ -224,19 +242,46 @@ impl Database {
     /// # Errors
     /// `Unavailable`.
     pub async fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<Job>> {
+        // An alias may point elsewhere by now: it names the jobs that were submitted with it.
+        let (name, version) = match &filter.model {
+            None => (None, None),
+            Some(ModelRef { selector: ModelSelector::Alias(_), .. }) => (None, None),
+            Some(ModelRef { name, selector: ModelSelector::Latest }) => (Some(name.as_str()), None),
+            Some(ModelRef { name, selector: ModelSelector::Version(version) }) => (Some(name.as_str()), Some(*version)),
+        };
         // Ids are UUIDs of version 7: their order is that of submission.
         let rows = select_jobs!(
             "where ($1::text is null or j.state = $1) and ($2::text is null or j.kind = $2) and ($3::uuid is null or j.id < $3)
+               and ($5::boolean is null or (j.paused_at is not null) = $5) and ($6::timestamptz is null or j.created_at >= $6)
+               and ($7::text is null or j.spec ->> 'model' = $7 or m.name = $8 and ($9::int is null or m.version = $9))
              order by j.id desc limit $4",
             filter.state.map(JobState::as_str),
             filter.kind.map(JobKind::as_str),
             filter.before,
-            filter.limit
+            filter.limit,
+            filter.paused,
+            filter.since,
+            filter.model.as_ref().map(ToString::to_string),
+            name,
+            version
         )
         .fetch_all(&self.control)
         .await
         .during("list jobs")?;
         rows.into_iter().map(Job::try_from).collect()
+    }
+
+    /// The scoring job that ended last.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn last_scoring_job(&self) -> Result<Option<Job>> {
+        select_jobs!("where j.kind = 'score' and j.finished_at is not null order by j.finished_at desc limit $1", 1)
+            .fetch_optional(&self.control)
+            .await
+            .during("find the last scoring job")?
+            .map(Job::try_from)
+            .transpose()
     }
 
     /// Cancels a job that has not ended, with its tasks. What workers compute for it from now on is refused.
@@ -349,20 +394,32 @@ pub(crate) async fn cancel_tasks(tx: &mut PgConnection, job_id: Uuid) -> Result<
     Ok(())
 }
 
-/// Ends a job that is locked, and freezes its counters.
-pub(crate) async fn end_job(tx: &mut PgConnection, id: Uuid, state: JobState, error: Option<&str>) -> Result<()> {
+/// Ends a job that is locked, and freezes its counters. How many images were scored, and how many failed.
+pub(crate) async fn end_job(
+    tx: &mut PgConnection,
+    id: Uuid,
+    state: JobState,
+    error: Option<&str>,
+) -> Result<(i64, i64)> {
     let ended = sqlx::query!(
-        "update jobs j set state = $2, error = $3, finished_at = now(), images_scored = t.scored, images_failed = t.failed
-         from (select coalesce(sum(images_scored), 0) as scored, coalesce(sum(images_failed), 0) as failed
+        r#"update jobs j set state = $2, error = $3, finished_at = now(), paused_at = null, images_scored = t.scored,
+                             images_failed = t.failed, task_counts = t.counts
+         from (select coalesce(sum(images_scored), 0) as scored, coalesce(sum(images_failed), 0) as failed,
+                      array[count(*) filter (where state = 'runnable'), count(*) filter (where state = 'dispatched'),
+                            count(*) filter (where state = 'running'), count(*) filter (where state = 'succeeded'),
+                            count(*) filter (where state = 'failed'), count(*) filter (where state = 'cancelled')] as counts
                from tasks where job_id = $1) t
-         where j.id = $1 and j.state in ('queued', 'running')",
+         where j.id = $1 and j.state in ('queued', 'running')
+         returning j.images_scored as "scored!", j.images_failed as "failed!""#,
         id,
         state.as_str(),
         error
     )
-    .execute(tx)
+    .fetch_optional(tx)
     .await
-    .during("end the job")?
-    .rows_affected();
-    if ended == 1 { Ok(()) } else { Err(Error::new(ErrorKind::Conflict, format!("job {id} has ended already"))) }
+    .during("end the job")?;
+    match ended {
+        Some(row) => Ok((row.scored, row.failed)),
+        None => Err(Error::new(ErrorKind::Conflict, format!("job {id} has ended already"))),
+    }
 }

@@ -82,8 +82,10 @@ pub enum DropReason {
     Finished,
     /// Another worker holds it.
     Held,
-    /// Its backoff is not over; it will be dispatched again.
+    /// It waits for its dispatch, as after a failure, or its job is paused.
     NotYet,
+    /// It was taken back after this message was sent, or ran since; if it waits, another message is for it.
+    Overtaken,
     /// There is no such task.
     Unknown,
 }
@@ -95,6 +97,7 @@ impl DropReason {
             Self::Finished => "finished",
             Self::Held => "held",
             Self::NotYet => "not_yet",
+            Self::Overtaken => "overtaken",
             Self::Unknown => "unknown",
         }
     }
@@ -110,20 +113,23 @@ pub enum AfterFailure {
 }
 
 impl Database {
-    /// Claims a task: counts the attempt and takes a lease, in one statement.
+    /// Claims a task for the attempt that its message is for: counts it and takes a lease, in one statement.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn claim(&self, task_id: Uuid, worker: &str, lease: Duration) -> Result<Claim> {
+    pub async fn claim(&self, task_id: Uuid, attempt: u32, worker: &str, lease: Duration) -> Result<Claim> {
         let mut tx = self.begin("begin a claim").await?;
         let claimed = sqlx::query!(
             r#"
-            with claimed as (
+            with locked as (
+                -- A message may arrive before its dispatch is recorded: this waits until it is, and sees it.
+                select id, state, attempt from tasks where id = $1 for update
+            ), claimed as (
                 update tasks t
                 set state = 'running', attempt = t.attempt + 1, attempts_spent = t.attempts_spent + 1, worker = $2,
                     lease_expires_at = now() + $3, started_at = now()
-                from jobs j
-                where t.id = $1 and t.state = any($4) and t.not_before <= now() and j.id = t.job_id and j.state = 'running'
+                from locked l, jobs j
+                where t.id = l.id and l.state = any($4) and l.attempt + 1 = $5 and j.id = t.job_id and j.state = 'running' and j.paused_at is null
                 returning t.id, t.job_id, t.kind, t.attempt, t.image_ids, j.spec, j.model_id, j.dataset_id, j.run_date
             ), recorded as (
                 insert into attempts (task_id, attempt, worker) select id, attempt, $2 from claimed
@@ -133,13 +139,14 @@ impl Database {
             task_id,
             worker,
             interval(lease),
-            &TaskEvent::Claim.sources()
+            &TaskEvent::Claim.sources(),
+            i32::try_from(attempt).unwrap_or(i32::MAX)
         )
         .fetch_optional(&mut *tx)
         .await
         .during("claim the task")?;
         let Some(row) = claimed else {
-            return why_not(&mut tx, task_id).await.map(Claim::Dropped);
+            return why_not(&mut tx, task_id, attempt).await.map(Claim::Dropped);
         };
         let model = match row.model_id {
             Some(id) => Some(models::by_id(&mut tx, id).await?),
@@ -243,16 +250,19 @@ impl Database {
     }
 }
 
-async fn why_not(tx: &mut PgConnection, task_id: Uuid) -> Result<DropReason> {
-    let state = sqlx::query_scalar!("select state from tasks where id = $1", task_id)
+async fn why_not(tx: &mut PgConnection, task_id: Uuid, attempt: u32) -> Result<DropReason> {
+    let task = sqlx::query!("select state, attempt from tasks where id = $1", task_id)
         .fetch_optional(tx)
         .await
         .during("look at the task")?;
-    Ok(match state.as_deref().map(stored::<TaskState>).transpose()? {
-        None => DropReason::Unknown,
-        Some(TaskState::Running) => DropReason::Held,
-        Some(TaskState::Runnable | TaskState::Dispatched) => DropReason::NotYet,
-        Some(TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled) => DropReason::Finished,
+    let Some(task) = task else { return Ok(DropReason::Unknown) };
+    Ok(match stored::<TaskState>(&task.state)? {
+        TaskState::Running => DropReason::Held,
+        TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled => DropReason::Finished,
+        TaskState::Runnable | TaskState::Dispatched if task.attempt.unsigned_abs() + 1 != attempt => {
+            DropReason::Overtaken
+        }
+        TaskState::Runnable | TaskState::Dispatched => DropReason::NotYet,
     })
 }
 

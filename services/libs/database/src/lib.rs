@@ -5,12 +5,14 @@
 //! | [`pool`] | connections: one pool for control, another for bulk writes |
 //! | [`migrate`] | the schema: applying it, and refusing one that is unknown |
 //! | [`images`], [`datasets`], [`models`] | the catalogue and the registry |
-//! | [`jobs`] | submitting, showing and cancelling jobs |
+//! | [`jobs`] | submitting, showing, listing and cancelling jobs |
+//! | [`control`] | pausing a job, and changing its priority or limit |
 //! | [`plan`] | a queued job becomes tasks |
 //! | [`dispatch`] | runnable tasks go out: the transactional outbox |
 //! | [`lease`] | claim, heartbeat, release, failure |
 //! | [`commit`] | results, behind the fence |
 //! | [`sweeps`] | runs of a sweep, its leaderboard and its winner |
+//! | [`workers`] | who lives, and who is to take nothing new |
 //! | [`reap`] | dead leases and lost messages |
 //! | [`finish`] | jobs whose tasks have ended |
 //! | [`overview`] | what waits, and for how long |
@@ -22,6 +24,7 @@
 //! To add a query: write it with `sqlx::query!` in the module of its table, run `make sqlx-prepare`, commit `.sqlx/`.
 
 pub mod commit;
+pub mod control;
 mod copy;
 pub mod datasets;
 pub mod dispatch;
@@ -39,8 +42,10 @@ pub mod reap;
 pub mod sweeps;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod workers;
 
 pub use commit::{EpochRow, Measurement, Prediction, Provenance, ScoreResult};
+pub use control::JobChange;
 pub use datasets::{Dataset, DraftDataset, LabelledImage};
 pub use error::{Error, ErrorKind, Result};
 pub use images::{ImageObject, NewImage, Registered};
@@ -49,3 +54,4 @@ pub use lease::{AfterFailure, Claim, ClaimedTask, DropReason, Lease};
 pub use models::{Model, NewModel};
 pub use pool::{Database, DatabaseOptions};
 pub use sweeps::{Standing, SweepRun};
+pub use workers::{Beat, RunningTask, Worker, WorkerReport};

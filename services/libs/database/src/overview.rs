@@ -1,4 +1,4 @@
-//! What waits, and for how long: the figures behind `/metrics`.
+//! What waits, and for how long, and what was done lately: the figures behind `/metrics` and `perito status`.
 
 use perito_domain::lifecycle::{JobKind, TaskState};
 
@@ -21,7 +21,64 @@ pub struct TaskCount {
     pub oldest_seconds: f64,
 }
 
+/// Images that scoring tasks have dealt with, per second, over the time that has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Throughput {
+    /// Over the last minute.
+    pub minute: f64,
+    /// Over the last five minutes.
+    pub five_minutes: f64,
+    /// Over the last fifteen minutes.
+    pub fifteen_minutes: f64,
+}
+
+/// Jobs that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenJobs {
+    /// Not planned yet.
+    pub queued: i64,
+    /// Planned.
+    pub running: i64,
+    /// Of both, those that are paused.
+    pub paused: i64,
+}
+
 impl Database {
+    /// How many jobs have not ended.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn open_jobs(&self) -> Result<OpenJobs> {
+        sqlx::query_as!(
+            OpenJobs,
+            r#"select count(*) filter (where state = 'queued') as "queued!", count(*) filter (where state = 'running') as "running!",
+                      count(paused_at) as "paused!"
+               from jobs where state in ('queued', 'running')"#
+        )
+        .fetch_one(&self.control)
+        .await
+        .during("count open jobs")
+    }
+
+    /// How fast images are being scored, by what was committed.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn throughput(&self) -> Result<Throughput> {
+        sqlx::query_as!(
+            Throughput,
+            r#"select coalesce(sum(images_scored + images_failed) filter (where finished_at > now() - interval '1 minute'), 0)
+                          / 60.0::double precision as "minute!",
+                      coalesce(sum(images_scored + images_failed) filter (where finished_at > now() - interval '5 minutes'), 0)
+                          / 300.0::double precision as "five_minutes!",
+                      coalesce(sum(images_scored + images_failed), 0) / 900.0::double precision as "fifteen_minutes!"
+               from tasks where kind = 'score' and state = 'succeeded' and finished_at > now() - interval '15 minutes'"#
+        )
+        .fetch_one(&self.control)
+        .await
+        .during("measure the throughput")
+    }
+
     /// Open tasks by kind and state. What is not listed is zero.
     ///
     /// # Errors

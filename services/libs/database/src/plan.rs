@@ -1,9 +1,13 @@
 //! A queued job becomes tasks. What a scoring job selects is frozen here, in one statement: ten million images are about twenty
 //! thousand rows.
+//!
+//! A job whose planning fails for a reason that may pass (a statement that takes too long, a fault) is tried again after a while, and
+//! those behind it are planned meanwhile.
 
 use perito_domain::{
     lifecycle::{JobKind, JobState},
     names::{DatasetRef, ModelRef},
+    retry::PLAN_BACKOFF,
     spec::{JobSpec, ScoreSpec, Selection, Split, TrainSpec},
 };
 use sqlx::PgConnection;
@@ -13,9 +17,13 @@ use crate::{
     Database,
     error::{During, Error, ErrorKind, Result},
     jobs::end_job,
+    lease::interval,
     models::{self, Model, cannot_score},
     sweeps,
 };
+
+/// A job whose planning has failed so often (over most of an hour) has failed.
+const MAX_FAILURES: i32 = 20;
 
 /// What was planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +38,8 @@ pub struct Planned {
     pub images: i64,
     /// Why it could not be planned, when it could not: the job has failed.
     pub refused: Option<String>,
+    /// Why planning failed, when that may pass: it is tried again later.
+    pub deferred: Option<String>,
 }
 
 /// What a specification's references mean now.
@@ -42,14 +52,17 @@ impl Database {
     /// Plans the next queued job: by priority, then by age. `None` when nothing is queued, or only jobs that another
     /// replica is planning.
     ///
-    /// A job that cannot be planned (an unknown model, a dataset without training images) fails, and says so.
+    /// A job that cannot be planned (an unknown model, a dataset without training images) fails, and says so. Any other error is noted
+    /// with the job, which is tried again after a backoff.
     ///
     /// # Errors
-    /// `Unavailable`, and anything that planning again may mend.
+    /// `Unavailable`: not even that could be noted.
     pub async fn plan_next(&self) -> Result<Option<Planned>> {
         let mut tx = self.begin("begin planning").await?;
         let Some(job) = sqlx::query!(
-            "select id, spec from jobs where state = 'queued' order by priority desc, created_at limit 1 for update skip locked"
+            "select id, spec, plan_failures from jobs
+             where state = 'queued' and paused_at is null and (plan_after is null or plan_after <= now())
+             order by priority desc, created_at limit 1 for update skip locked"
         )
         .fetch_optional(&mut *tx)
         .await
@@ -69,25 +82,57 @@ impl Database {
         let planned = match outcome {
             Ok((tasks, images)) => {
                 attempt.commit().await.during("keep the plan")?;
-                Planned { job_id: job.id, kind, tasks, images, refused: None }
+                Planned { job_id: job.id, kind, tasks, images, refused: None, deferred: None }
             }
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
+            Err(error) => {
                 attempt.rollback().await.during("undo the plan")?;
-                end_job(&mut tx, job.id, JobState::Failed, Some(&error.to_string())).await?;
-                Planned { job_id: job.id, kind, tasks: 0, images: 0, refused: Some(error.to_string()) }
+                let failures = job.plan_failures + 1;
+                let mut planned = Planned { job_id: job.id, kind, tasks: 0, images: 0, refused: None, deferred: None };
+                if let Some(reason) = refusal(&error, failures) {
+                    end_job(&mut tx, job.id, JobState::Failed, Some(&reason)).await?;
+                    planned.refused = Some(reason);
+                } else {
+                    defer(&mut tx, job.id, failures, &error).await?;
+                    planned.deferred = Some(error.to_string());
+                }
+                planned
             }
-            Err(error) => return Err(error),
         };
         tx.commit().await.during("commit the plan")?;
         Ok(Some(planned))
     }
 }
 
+/// Why a job cannot be planned, unless that may pass.
+fn refusal(error: &Error, failures: i32) -> Option<String> {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::Invalid => Some(error.to_string()),
+        _ => (failures >= MAX_FAILURES).then(|| format!("planning failed {failures} times: {error}")),
+    }
+}
+
+/// Notes that planning failed, and when it is tried again.
+async fn defer(tx: &mut PgConnection, job_id: Uuid, failures: i32, error: &Error) -> Result<()> {
+    let wait = PLAN_BACKOFF.delay(failures.unsigned_abs(), &mut rand::rng());
+    sqlx::query!(
+        "update jobs set plan_failures = $2, plan_after = now() + $3, error = $4 where id = $1",
+        job_id,
+        failures,
+        interval(wait),
+        format!("planning failed and is tried again ({failures} of {MAX_FAILURES} times): {error}")
+    )
+    .execute(tx)
+    .await
+    .during("put the plan off")?;
+    Ok(())
+}
+
 async fn plan(tx: &mut PgConnection, job_id: Uuid, spec: &JobSpec) -> Result<(u64, i64)> {
     let resolved = resolve(tx, spec).await?;
     sqlx::query!(
         "with day as (select (now() at time zone 'UTC')::date as today)
-         update jobs set state = 'running', model_id = $2, dataset_id = $3, run_date = day.today, planned_at = now()
+         update jobs set state = 'running', model_id = $2, dataset_id = $3, run_date = day.today, planned_at = now(),
+                         plan_failures = 0, plan_after = null, error = null
          from day where id = $1",
         job_id,
         resolved.model.as_ref().map(|model| model.id),
@@ -191,7 +236,7 @@ async fn find_dataset(tx: &mut PgConnection, reference: &DatasetRef, splits: &[S
 /// One task without a shard, for training and evaluation.
 async fn single(tx: &mut PgConnection, job_id: Uuid, kind: JobKind) -> Result<u64> {
     let inserted = sqlx::query!(
-        "insert into tasks (id, job_id, kind, ordinal, priority) select $1, id, $3, 0, priority from jobs where id = $2",
+        "insert into tasks (id, job_id, kind, ordinal) values ($1, $2, $3, 0)",
         Uuid::now_v7(),
         job_id,
         kind.as_str()
@@ -206,8 +251,8 @@ async fn single(tx: &mut PgConnection, job_id: Uuid, kind: JobKind) -> Result<u6
 macro_rules! insert_shards {
     ($selection:literal, $($argument:expr),*) => {
         sqlx::query!(
-            "insert into tasks (id, job_id, kind, ordinal, priority, image_ids)
-             select gen_random_uuid(), $1, 'score', shard::int, (select priority from jobs where id = $1), array_agg(id order by id)
+            "insert into tasks (id, job_id, kind, ordinal, image_ids)
+             select gen_random_uuid(), $1, 'score', shard::int, array_agg(id order by id)
              from (select id, (row_number() over (order by id) - 1) / $2::int as shard from (" + $selection + ") selected) numbered
              group by shard",
             $($argument),*

@@ -65,8 +65,8 @@ pub(crate) async fn plan_runs(tx: &mut PgConnection, job_id: Uuid, spec: &SweepS
              select gen_random_uuid() as id, number::int - 1 as trial, fold, parameters
              from unnest($2::jsonb[]) with ordinality as trials(parameters, number), generate_series(0, $3::int - 1) as fold
          ), made as (
-             insert into tasks (id, job_id, kind, ordinal, priority)
-             select runs.id, $1, 'sweep', runs.trial * $3::int + runs.fold, jobs.priority from runs, jobs where jobs.id = $1
+             insert into tasks (id, job_id, kind, ordinal)
+             select id, $1, 'sweep', trial * $3::int + fold from runs
              returning id
          )
          insert into sweep_runs (job_id, trial, fold, task_id, parameters)
@@ -177,7 +177,7 @@ async fn make_winner(tx: &mut PgConnection, job_id: Uuid) -> Result<()> {
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     sqlx::query!(
-        "insert into tasks (id, job_id, kind, ordinal, priority) select gen_random_uuid(), id, 'sweep', $2, priority from jobs where id = $1",
+        "insert into tasks (id, job_id, kind, ordinal) values (gen_random_uuid(), $1, 'sweep', $2)",
         job_id,
         state.runs as i32
     )

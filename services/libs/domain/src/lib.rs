@@ -7,6 +7,7 @@
 //! | [`names`] | references to models and datasets, checked |
 //! | [`spec`] | what a user submits: `train`, `score`, `evaluate` |
 //! | [`lifecycle`] | states of jobs and tasks and the moves between them |
+//! | [`window`] | which tasks hold the places in the broker |
 //! | [`message`] | the checked form of a task message |
 //! | [`retry`] | error classes and what follows from each |
 //! | [`failure`] | why one image could not be scored |
@@ -30,6 +31,7 @@ pub mod retry;
 pub mod severity;
 pub mod spec;
 mod text_enum;
+pub mod window;
 
 pub use severity::Severity;
 pub use text_enum::UnknownValue;

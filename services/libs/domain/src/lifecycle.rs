@@ -20,7 +20,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// Where a job is.
+    /// Where a job is. Whether it is paused is apart from this: a paused job keeps its place.
     JobState ("job state") {
         /// Submitted; the planner has not frozen its tasks yet.
         Queued = "queued",
@@ -45,9 +45,9 @@ impl JobState {
 text_enum! {
     /// Where a task is.
     TaskState ("task state") {
-        /// Waiting for the dispatcher (perhaps until its backoff is over).
+        /// Waiting for the dispatcher: for its turn, the end of its backoff, or that its job is resumed.
         Runnable = "runnable",
-        /// A message for it was confirmed by the broker.
+        /// A message for it was confirmed by the broker: a worker may claim it.
         Dispatched = "dispatched",
         /// A worker holds a lease on it.
         Running = "running",
@@ -67,6 +67,9 @@ pub enum TaskEvent {
     Dispatch,
     /// Its message is no longer in the broker.
     LoseMessage,
+    /// Its job was paused, limited or given another priority, or more urgent tasks go before it. The attempt number goes up, so that its
+    /// message means nothing any more.
+    Recall,
     /// A worker takes a lease; the attempt number goes up.
     Claim,
     /// The lease holder commits its results.
@@ -85,9 +88,10 @@ pub enum TaskEvent {
 
 impl TaskEvent {
     /// Every event.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Dispatch,
         Self::LoseMessage,
+        Self::Recall,
         Self::Claim,
         Self::Succeed,
         Self::Retry,
@@ -102,9 +106,8 @@ impl TaskEvent {
         use TaskState::{Cancelled, Dispatched, Failed, Runnable, Running, Succeeded};
         match (self, state) {
             (Self::Dispatch, Runnable) => Some(Dispatched),
-            (Self::LoseMessage, Dispatched) => Some(Runnable),
-            // A message is only a hint: it may arrive before its dispatch is recorded.
-            (Self::Claim, Runnable | Dispatched) => Some(Running),
+            (Self::LoseMessage | Self::Recall, Dispatched) => Some(Runnable),
+            (Self::Claim, Dispatched) => Some(Running),
             (Self::Succeed, Running) => Some(Succeeded),
             (Self::Retry | Self::Release | Self::Expire, Running) => Some(Runnable),
             (Self::Fail, Running) => Some(Failed),
@@ -140,7 +143,7 @@ mod tests {
     #[test]
     fn results_are_committed_only_by_a_lease_holder() {
         assert_eq!(TaskEvent::Succeed.sources(), ["running"]);
-        assert_eq!(TaskEvent::Claim.sources(), ["runnable", "dispatched"]);
+        assert_eq!(TaskEvent::Claim.sources(), ["dispatched"], "what was recalled is not claimed");
         assert_eq!(TaskEvent::Cancel.sources(), ["runnable", "dispatched", "running"]);
     }
 

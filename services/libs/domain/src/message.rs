@@ -17,7 +17,7 @@ pub struct TaskMessage {
     pub task_id: Uuid,
     /// The kind of job, and so the queue.
     pub kind: JobKind,
-    /// The attempt that was expected to come next; informative only.
+    /// The attempt that comes next: a message with another one was overtaken by what happened to the task since, and starts nothing.
     pub attempt_hint: u32,
     /// W3C `traceparent` of the request that submitted the job; empty when there was none.
     pub traceparent: String,

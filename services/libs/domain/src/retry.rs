@@ -44,6 +44,9 @@ pub struct Backoff {
 /// Between attempts of one task.
 pub const TASK_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
 
+/// Between attempts to plan one job.
+pub const PLAN_BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) };
+
 impl Backoff {
     /// The wait after the `failures`-th failure in a row, counted from 1.
     pub fn delay(&self, failures: u32, rng: &mut impl Rng) -> Duration {

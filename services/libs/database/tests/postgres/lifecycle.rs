@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::world::{LEASE, World, all_scored};
 
 async fn dropped(world: &World, task: Uuid) -> DropReason {
-    match world.db.claim(task, "other", LEASE).await.unwrap() {
+    match world.try_claim(task, "other").await {
         Claim::Dropped(reason) => reason,
         Claim::Claimed(_) => panic!("claimed"),
     }
@@ -30,7 +30,7 @@ async fn one_task(world: &World) -> (Uuid, Uuid) {
 async fn of_many_claims_exactly_one_succeeds() {
     let world = World::new().await;
     let (_, task) = one_task(&world).await;
-    let claims = futures::future::join_all((0..6).map(|_| world.db.claim(task, "w", LEASE))).await;
+    let claims = futures::future::join_all((0..6).map(|_| world.db.claim(task, 1, "w", LEASE))).await;
     let claimed = claims.into_iter().filter(|claim| matches!(claim, Ok(Claim::Claimed(_)))).count();
     assert_eq!(claimed, 1);
     assert_eq!(world.number("select attempt::bigint from tasks").await, 1);

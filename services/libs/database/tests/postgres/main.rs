@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod catalogue;
+mod control;
 mod lifecycle;
 mod planning;
 mod results;
+mod scale;
 mod schema;
 mod sweeps;
+mod workers;
 mod world;

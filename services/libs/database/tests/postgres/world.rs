@@ -71,11 +71,29 @@ impl World {
             .unwrap()
     }
 
+    /// Claims a task, after dispatching it if it is not.
     pub async fn claim(&self, task: Uuid) -> Box<ClaimedTask> {
-        match self.db.claim(task, "w", LEASE).await.unwrap() {
+        self.execute(&format!(
+            "update tasks set state = 'dispatched', dispatched_at = now() where id = '{task}' and state = 'runnable'"
+        ))
+        .await;
+        match self.try_claim(task, "w").await {
             Claim::Claimed(task) => task,
             Claim::Dropped(reason) => panic!("dropped: {reason:?}"),
         }
+    }
+
+    /// Claims a task as a message that was sent just now would.
+    pub async fn try_claim(&self, task: Uuid, worker: &str) -> Claim {
+        let attempt = sqlx::query_scalar::<_, i32>("select attempt from tasks where id = $1").bind(task);
+        let attempt = attempt.fetch_optional(self.test.pool()).await.unwrap().unwrap_or(0);
+        self.db.claim(task, attempt.unsigned_abs() + 1, worker, LEASE).await.unwrap()
+    }
+
+    /// Claims a task as its message would, and commits a score for each of its images.
+    pub async fn score(&self, task: Uuid) {
+        let claimed = self.claim(task).await;
+        self.db.commit_score(&claimed, &all_scored(&claimed)).await.unwrap();
     }
 
     pub async fn dispatch_all(&self, kind: JobKind) -> u64 {

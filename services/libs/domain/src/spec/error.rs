@@ -34,3 +34,11 @@ pub(super) fn in_range<T: PartialOrd + std::fmt::Display>(
     }
     Err(SpecError::invalid(field, format!("is {value}: expected {low} to {high}")))
 }
+
+/// The highest limit of a job's tasks at once.
+pub const MAX_CONCURRENCY: u32 = 10_000;
+
+/// Refuses a limit of tasks at once that is none.
+pub(super) fn check_concurrency(limit: Option<u32>) -> Result<(), SpecError> {
+    limit.map_or(Ok(()), |limit| in_range("concurrency", limit, 1, MAX_CONCURRENCY))
+}

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use augment::{Augment, Crop, Erasing, Mix, Perspective};
-pub use error::SpecError;
+pub use error::{MAX_CONCURRENCY, SpecError};
 pub use evaluate::EvaluateSpec;
 pub use loss::{Balanced, ClassWeights, Loss};
 pub use optimizer::{Optimizer, Schedule};
@@ -93,6 +93,15 @@ impl JobSpec {
             Self::Sweep(spec) => spec.validate()?,
         }
         Ok(spec)
+    }
+
+    /// The most tasks that workers may have at once, where the specification limits them.
+    pub fn concurrency(&self) -> Option<u32> {
+        match self {
+            Self::Score(spec) => spec.concurrency,
+            Self::Sweep(spec) => spec.concurrency,
+            Self::Train(_) | Self::Evaluate(_) => None,
+        }
     }
 
     /// The kind of job that this specifies.

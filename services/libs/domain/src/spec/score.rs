@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Split,
-    error::{SpecError, in_range},
+    error::{SpecError, check_concurrency, in_range},
 };
 use crate::names::{DatasetRef, ModelRef};
 
@@ -25,6 +25,9 @@ pub struct ScoreSpec {
     /// The share of the images, 0 to 1, that may fail before the job is failed.
     #[serde(default = "default_failure_budget")]
     pub failure_budget: f64,
+    /// The most tasks that workers have at once, dispatched or running; as many as there is room for when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
 }
 
 /// Which images a job scores.
@@ -70,6 +73,7 @@ impl ScoreSpec {
     pub(super) fn validate(&self) -> Result<(), SpecError> {
         in_range("shard_size", self.shard_size, 1, MAX_SHARD_SIZE)?;
         in_range("failure_budget", self.failure_budget, 0.0, 1.0)?;
+        check_concurrency(self.concurrency)?;
         if let Selection::Prefix { bucket, .. } = &self.selection
             && bucket.is_empty()
         {

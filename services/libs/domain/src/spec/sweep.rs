@@ -6,7 +6,12 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{SpecError, TrainSpec, error::in_range, path::set_field, preset, read};
+use super::{
+    SpecError, TrainSpec,
+    error::{check_concurrency, in_range},
+    path::set_field,
+    preset, read,
+};
 use crate::random::{Purpose, rng};
 
 /// The most training runs in one sweep.
@@ -27,6 +32,9 @@ pub struct SweepSpec {
     /// Parts of the training split, 2 to 20. None: no cross-validation.
     #[serde(default)]
     pub folds: Option<u32>,
+    /// The most runs that workers have at once, dispatched or running; as many as there is room for when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
 }
 
 /// What the trials of a sweep differ in: fields of the training specification by their path, such as `optimizer.learning_rate`.
@@ -114,6 +122,7 @@ impl SweepSpec {
 
     pub(super) fn validate(&self) -> Result<(), SpecError> {
         self.folds.map_or(Ok(()), |folds| in_range("folds", folds, 2, 20))?;
+        check_concurrency(self.concurrency)?;
         let trials = self.trials()?;
         let Some(first) = trials.first() else {
             return Err(SpecError::invalid("search.fields", "give no trial"));
