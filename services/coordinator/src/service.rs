@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, time::Instant};
 use crate::{
     api::{self, App, Limits},
     config::Config,
-    loops::{self, Loops, Wake},
+    loops::{self, Loops, Queues, Wake},
 };
 
 /// Between attempts to reach Postgres at start.
@@ -42,14 +42,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listen on {} (choose another address with --listen)", config.listen))?;
     let publisher = broker(&config).await?;
-    let wake = Wake::default();
+    let (wake, queues) = (Wake::default(), Queues::default());
     loops::start(
-        &Loops { database: database.clone(), publisher: publisher.clone(), wake: wake.clone(), pace: config.loops },
+        &Loops {
+            database: database.clone(),
+            publisher: publisher.clone(),
+            wake: wake.clone(),
+            queues: queues.clone(),
+            pace: config.loops,
+        },
         &shutdown,
     );
     let limits = Limits::new(config.api.max_requests.into(), config.api.request_timeout);
     let health = checks(Health::new(shutdown.soft().clone(), metrics), &database, &publisher);
-    let router = api::router(App { database, wake }, limits, health.router());
+    let router = api::router(App { database, wake, queues }, limits, health.router());
     tracing::info!(listen = %listener.local_addr().unwrap_or(config.listen), "coordinator serving");
 
     // Readiness turns false at the signal; the loops end; then no more connections are taken and requests end.

@@ -16,6 +16,7 @@ use utoipa::OpenApi;
         (name = "images", description = "The catalogue of photographs"),
         (name = "datasets", description = "Frozen, versioned, labelled selections"),
         (name = "models", description = "The registry"),
+        (name = "operation", description = "Workers, queues, throughput"),
     ),
 )]
 struct Preamble;

@@ -1,4 +1,4 @@
-//! Jobs: submit, list, show, cancel, and what a job has produced.
+//! Jobs: submit, list, show, and what a job has produced.
 
 use axum::{
     extract::State,
@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use perito_database::{EpochRow, JobFilter, NewJob};
 use perito_domain::{
     lifecycle::{JobKind, JobState},
+    names::ModelRef,
     spec::JobSpec,
 };
 use perito_runtime::trace;
@@ -30,7 +31,7 @@ use super::{
 const MAX_PAGE: u16 = 500;
 const DEFAULT_PAGE: u16 = 50;
 const DEFAULT_PRIORITY: u8 = 4;
-const MAX_PRIORITY: u8 = 9;
+pub(super) const MAX_PRIORITY: u8 = 9;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -38,7 +39,6 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(show_job))
         .routes(routes!(list_epochs))
         .routes(routes!(show_evaluation))
-        .routes(routes!(cancel_job))
 }
 
 /// A job to submit.
@@ -68,6 +68,8 @@ fn default_priority() -> u8 {
     "spec": {"kind": "score", "model": "severity@production", "selection": {"by": "backlog"}, "shard_size": 500,
              "failure_budget": 0.05},
     "priority": 4,
+    "concurrency": null,
+    "paused_at": null,
     "model": "severity@3",
     "dataset": null,
     "images": {"total": 12000, "scored": 4480, "failed": 20},
@@ -93,6 +95,10 @@ pub(crate) struct Job {
     spec: Value,
     /// 0 to 9.
     priority: i16,
+    /// The most tasks that are dispatched or running at once; null: no limit.
+    concurrency: Option<i32>,
+    /// Since when it is paused; null when it is not.
+    paused_at: Option<DateTime<Utc>>,
     /// The model version that it scores with, measures or has made; null until it is known.
     model: Option<String>,
     /// The dataset version that it uses; null until it is known, or when it uses none.
@@ -103,7 +109,7 @@ pub(crate) struct Job {
     tasks: TaskCounts,
     /// How many epochs a training job has finished.
     epochs_done: i64,
-    /// Why it failed, if it did.
+    /// Why it failed, if it did; or why a queued job is not planned yet.
     error: Option<String>,
     /// When it was submitted.
     created_at: DateTime<Utc>,
@@ -119,11 +125,11 @@ pub(crate) struct Job {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ImageCounts {
     /// How many were selected; null until the job is planned.
-    total: Option<i64>,
+    pub(super) total: Option<i64>,
     /// How many have a score.
-    scored: i64,
+    pub(super) scored: i64,
     /// How many could not be scored.
-    failed: i64,
+    pub(super) failed: i64,
 }
 
 /// A job's tasks, by state.
@@ -191,6 +197,14 @@ pub(crate) struct ListJobs {
     /// Only jobs of this kind.
     #[param(value_type = Option<schema::JobKind>)]
     kind: Option<JobKind>,
+    /// Only jobs that are paused (true), or that are not (false).
+    paused: Option<bool>,
+    /// Only jobs that score with, measure or made this model: `NAME`, `NAME@VERSION`; or that were submitted with this reference, as
+    /// `NAME@ALIAS`.
+    #[param(value_type = Option<String>)]
+    model: Option<ModelRef>,
+    /// Only jobs submitted since.
+    since: Option<DateTime<Utc>>,
     /// The length of the page.
     #[serde(default = "default_page")]
     #[param(default = 50, minimum = 1, maximum = 500)]
@@ -212,6 +226,8 @@ impl From<perito_database::Job> for Job {
             state: job.state,
             spec: job.spec,
             priority: job.priority,
+            concurrency: job.concurrency,
+            paused_at: job.paused_at,
             model: job.model,
             dataset: job.dataset,
             images: ImageCounts { total: job.images_total, scored: job.images_scored, failed: job.images_failed },
@@ -315,6 +331,9 @@ async fn list_jobs(State(app): State<App>, Query(query): Query<ListJobs>) -> Res
     let filter = JobFilter {
         state: query.state,
         kind: query.kind,
+        paused: query.paused,
+        model: query.model,
+        since: query.since,
         // One more than asked for tells whether there is a next page.
         limit: i64::from(query.limit) + 1,
         before: query.cursor,
@@ -336,27 +355,6 @@ async fn list_jobs(State(app): State<App>, Query(query): Query<ListJobs>) -> Res
 )]
 async fn show_job(State(app): State<App>, Path(id): Path<Uuid>) -> Result<axum::Json<Job>, Problem> {
     Ok(axum::Json(app.database.job(id).await?.into()))
-}
-
-/// Cancel a job that has not ended.
-///
-/// Its open tasks are cancelled with it; a worker that holds one notices at its next heartbeat.
-#[utoipa::path(
-    post,
-    path = "/v1/jobs/{id}/cancel",
-    tag = "jobs",
-    params(("id" = Uuid, Path, description = "The job")),
-    responses(
-        (status = 200, description = "The job, cancelled", body = Job),
-        refusals::NotFound,
-        refusals::Conflict,
-        refusals::Any,
-    ),
-)]
-async fn cancel_job(State(app): State<App>, Path(id): Path<Uuid>) -> Result<axum::Json<Job>, Problem> {
-    let job = app.database.cancel(id).await?;
-    tracing::info!(job.id = %id, "job cancelled");
-    Ok(axum::Json(job.into()))
 }
 
 /// The epochs that a training job has finished.

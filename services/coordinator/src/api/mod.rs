@@ -3,6 +3,7 @@
 //! Each resource has a file with its routes and its wire types; the types are private to the API and made from the
 //! database's. To add a route: a handler with `#[utoipa::path]` in its resource's file, and its name in `routes`.
 
+mod control;
 mod datasets;
 mod document;
 mod evaluation;
@@ -15,8 +16,10 @@ mod models;
 mod problem;
 mod refusals;
 mod schema;
+mod status;
 mod text;
 mod trace;
+mod workers;
 
 use axum::{
     Router,
@@ -32,7 +35,7 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use limits::Limits;
 use problem::Problem;
 
-use crate::loops::Wake;
+use crate::loops::{Queues, Wake};
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -41,6 +44,8 @@ pub struct App {
     pub database: Database,
     /// The bells of this process's loops.
     pub wake: Wake,
+    /// What the broker holds, as this process's loops saw it.
+    pub queues: Queues,
 }
 
 /// Every route of the service: `/v1`, `/docs` and those of `health`.
@@ -63,10 +68,13 @@ pub fn router(app: App, limits: Limits, health: Router) -> Router {
 fn resources() -> (Router<App>, OpenApi) {
     OpenApiRouter::with_openapi(document::preamble())
         .merge(jobs::routes())
+        .merge(control::routes())
         .merge(leaderboard::routes())
         .merge(images::routes())
         .merge(datasets::routes())
         .merge(models::routes())
+        .merge(workers::routes())
+        .merge(status::routes())
         .split_for_parts()
 }
 

@@ -1,4 +1,4 @@
-//! Publishes runnable tasks of one kind, a bounded window at a time.
+//! Publishes runnable tasks of one kind, a bounded window at a time, which the most urgent ones have.
 
 use anyhow::Context;
 use perito_broker::Publisher;
@@ -40,6 +40,7 @@ impl Step for Dispatcher {
             .context("dispatch tasks")?;
         metrics::counter!("perito_tasks_dispatched_total", "kind" => self.kind.as_str())
             .increment(dispatched.published);
+        metrics::counter!("perito_tasks_recalled_total", "kind" => self.kind.as_str()).increment(dispatched.recalled);
         self.refused = refusal.is_some();
         if let Some(refusal) = refusal {
             return Err(refusal).context("publish task messages");

@@ -6,6 +6,7 @@
 //! | `dispatcher` (one for each kind) | publishes runnable tasks, up to the window | |
 //! | `lease_reaper` | returns tasks whose worker has died | the dispatcher |
 //! | `message_reaper` | returns dispatched tasks whose message is gone | the dispatcher |
+//! | `worker_registry` | forgets workers that are gone | |
 //! | `finisher` | ends jobs whose tasks have ended | |
 //! | `gauges` | measures what waits and for how long | |
 //!
@@ -17,7 +18,9 @@ mod gauges;
 mod lease_reaper;
 mod message_reaper;
 mod planner;
+mod queues;
 mod wake;
+mod worker_registry;
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +38,9 @@ use gauges::Gauges;
 use lease_reaper::LeaseReaper;
 use message_reaper::MessageReaper;
 use planner::Planner;
+pub use queues::Queues;
 pub use wake::Wake;
+use worker_registry::WorkerRegistry;
 
 use crate::config::LoopArgs;
 
@@ -56,13 +61,15 @@ pub struct Loops {
     pub publisher: Publisher,
     /// The bells of this process.
     pub wake: Wake,
+    /// What the broker holds, for others to know.
+    pub queues: Queues,
     /// How often, and how much at once.
     pub pace: LoopArgs,
 }
 
 /// Starts every loop; they end when the shutdown begins.
 pub fn start(loops: &Loops, shutdown: &Shutdown) {
-    let Loops { database, publisher, wake, pace } = loops;
+    let Loops { database, publisher, wake, queues, pace } = loops;
     let (often, seldom) = (pace.poll_interval, pace.poll_interval * SLOW);
     let planner = Planner { database: database.clone(), wake: wake.clone() };
     spawn(shutdown, often, wake.planner(), planner);
@@ -83,10 +90,12 @@ pub fn start(loops: &Loops, shutdown: &Shutdown) {
         database: database.clone(),
         publisher: publisher.clone(),
         wake: wake.clone(),
+        queues: queues.clone(),
         lost_after: pace.lost_after,
     };
     spawn(shutdown, seldom, Arc::default(), message_reaper);
     spawn(shutdown, seldom, Arc::default(), Gauges { database: database.clone() });
+    spawn(shutdown, seldom, Arc::default(), WorkerRegistry { database: database.clone() });
 }
 
 fn spawn(shutdown: &Shutdown, interval: Duration, bell: Arc<Notify>, step: impl Step) {

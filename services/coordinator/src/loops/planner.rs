@@ -23,6 +23,11 @@ impl Step for Planner {
             tracing::warn!(job.id = %id, job.kind = %kind, error.message = reason, "job cannot be planned: it failed");
             return Ok(Pace::Again);
         }
+        if let Some(reason) = planned.deferred {
+            tracing::warn!(job.id = %id, job.kind = %kind, error.message = reason, "planning failed, will be tried again");
+            metrics::counter!("perito_plans_deferred_total", "kind" => kind.as_str()).increment(1);
+            return Ok(Pace::Again);
+        }
         let (tasks, images) = (planned.tasks, planned.images);
         tracing::info!(job.id = %id, job.kind = %kind, job.tasks = tasks, job.images = images, "job planned");
         self.wake.dispatcher(kind).notify_one();

@@ -10,7 +10,7 @@ use perito_broker::{BrokerOptions, Publisher, Topology};
 use perito_coordinator::{
     api::{self, App, Limits},
     config::LoopArgs,
-    loops::{self, Loops, Wake},
+    loops::{self, Loops, Queues as Seen, Wake},
 };
 use perito_database::testing::TestDatabase;
 use perito_domain::lifecycle::JobKind;
@@ -24,6 +24,8 @@ use uuid::Uuid;
 pub(crate) struct Coordinator {
     pub(crate) test: TestDatabase,
     pub(crate) shutdown: Shutdown,
+    /// What the loops saw of the broker.
+    pub(crate) seen: Seen,
     base: String,
     client: reqwest::Client,
 }
@@ -36,12 +38,13 @@ impl Coordinator {
     pub(crate) async fn with_limits(limits: Limits) -> Self {
         perito_runtime::install_crypto_provider();
         let test = TestDatabase::migrated().await;
-        let app = App { database: test.database.clone(), wake: Wake::default() };
+        let seen = Seen::default();
+        let app = App { database: test.database.clone(), wake: Wake::default(), queues: seen.clone() };
         let router = api::router(app, limits, axum::Router::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { test, shutdown: Shutdown::new(), base, client: reqwest::Client::new() }
+        Self { test, shutdown: Shutdown::new(), seen, base, client: reqwest::Client::new() }
     }
 
     /// One replica's loops. Each replica has bells of its own, as in a process of its own.
@@ -50,6 +53,7 @@ impl Coordinator {
             database: self.test.database.clone(),
             publisher: Publisher::new(broker.clone()),
             wake: Wake::default(),
+            queues: self.seen.clone(),
             pace,
         };
         loops::start(&loops, &self.shutdown);
@@ -69,6 +73,10 @@ impl Coordinator {
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PATCH, path).json(body)).await
     }
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {

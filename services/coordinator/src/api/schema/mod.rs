@@ -69,6 +69,9 @@ pub(crate) struct ScoreSpec {
     /// The share of the images that may fail before the job is failed.
     #[schema(default = 0.05, minimum = 0, maximum = 1)]
     failure_budget: Option<f64>,
+    /// The most tasks that workers have at once, dispatched or running; no limit when absent.
+    #[schema(minimum = 1, maximum = 10000)]
+    concurrency: Option<u32>,
 }
 
 /// Which images a job scores.
@@ -165,7 +168,7 @@ mod tests {
             json!({"by": "dataset", "dataset": "d", "split": "training"}),
             json!({"by": "backlog", "bucket": "b", "prefix": "p"}),
         ] {
-            let spec = completed(json!({"kind": "score", "model": "m", "selection": selection}));
+            let spec = completed(json!({"kind": "score", "model": "m", "selection": selection, "concurrency": 3}));
             assert_eq!(properties(&documented::<ScoreSpec>(), None), fields(&spec));
             let variant = Some(("by", selection["by"].as_str().unwrap()));
             assert_eq!(properties(&documented::<Selection>(), variant), fields(&spec["selection"]));

@@ -236,6 +236,9 @@ pub(crate) struct SweepSpec {
     /// Parts of the training split for cross-validation, 2 to 20; absent: trials are measured on the validation split.
     #[schema(minimum = 2, maximum = 20)]
     folds: Option<u32>,
+    /// The most runs that workers have at once, dispatched or running; no limit when absent.
+    #[schema(minimum = 1, maximum = 10000)]
+    concurrency: Option<u32>,
 }
 
 /// What the trials of a sweep differ in: fields of the training specification by their path.
