@@ -79,6 +79,21 @@ impl Leases {
         LeaseGuard { leases: self.clone(), task, lost }
     }
 
+    /// The tasks whose leases are held.
+    pub fn tasks(&self) -> Vec<Arc<ClaimedTask>> {
+        self.lock().values().map(|held| Arc::clone(&held.task)).collect()
+    }
+
+    /// Of these tasks the database knows only some as ours: the leases on the others are lost.
+    pub fn keep_only(&self, asked: &[Arc<ClaimedTask>], held: &[Uuid]) {
+        let entries = self.lock();
+        for task in asked.iter().filter(|task| !held.contains(&task.lease.task_id())) {
+            if let Some(entry) = entries.get(&task.lease.task_id()).filter(|entry| Arc::ptr_eq(&entry.task, task)) {
+                entry.lost.cancel();
+            }
+        }
+    }
+
     /// Renews all leases three times in each lease's duration, for ever.
     pub async fn keep_alive(self) {
         let mut ticks = tokio::time::interval(self.duration / 3);
@@ -90,7 +105,7 @@ impl Leases {
     }
 
     async fn renew(&self) {
-        let tasks: Vec<Arc<ClaimedTask>> = self.lock().values().map(|held| Arc::clone(&held.task)).collect();
+        let tasks = self.tasks();
         if tasks.is_empty() {
             return;
         }

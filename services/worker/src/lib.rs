@@ -5,6 +5,8 @@
 //! | [`config`] | the command line |
 //! | [`service`] | start-up, the consumers of each kind of task, shutdown |
 //! | [`execute`] | one task from claim to settlement, whatever its kind |
+//! | [`intake`] | whether new tasks are taken |
+//! | [`presence`] | this worker in the registry |
 //! | [`leases`] | heartbeats for every lease held, and what a lost one stops |
 //! | [`device`] | the one thread that runs networks |
 //! | [`artifacts`] | model files from S3, checked and cached |
@@ -23,10 +25,12 @@ pub mod error;
 pub mod evaluate;
 pub mod execute;
 pub mod images;
+pub mod intake;
 pub mod labelled;
 pub mod leases;
 pub mod measure;
 pub mod pixel_cache;
+pub mod presence;
 pub mod score;
 pub mod service;
 pub mod sweep;

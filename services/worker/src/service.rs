@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use perito_broker::{Consumer, Delivery};
-use perito_database::Database;
+use perito_database::{Database, WorkerReport};
 use perito_domain::lifecycle::JobKind;
 use perito_objects::ObjectStore;
 use perito_runtime::lifecycle::Shutdown;
 use perito_vision::Limits;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use crate::{
     artifacts::Artifacts,
@@ -18,8 +19,10 @@ use crate::{
     device::DeviceThread,
     execute::{claim, execute},
     images::ImageSource,
+    intake::Intake,
     leases::Leases,
     pixel_cache::CacheLimits,
+    presence,
     train::checkpoint::Policy,
 };
 
@@ -39,6 +42,8 @@ pub struct Context {
     pub images: ImageSource,
     /// Every lease held.
     pub leases: Leases,
+    /// Whether new tasks are taken.
+    pub intake: Intake,
     /// Soft: take nothing new. Hard: drop what is being done.
     pub shutdown: Shutdown,
     /// This worker's name in attempts and logs.
@@ -74,6 +79,7 @@ impl Context {
         Ok(Self {
             artifacts: Artifacts::new(objects.clone(), device.clone()),
             leases: Leases::new(database.clone(), args.lease),
+            intake: Intake::new(shutdown.soft().clone()),
             worker: args.name.clone().unwrap_or_else(default_name),
             batch_size: args.batch_size.into(),
             cache: CacheLimits { memory: args.cache_mib << 20, disk: args.disk_cache_mib << 20 },
@@ -92,6 +98,14 @@ impl Context {
 pub async fn run(context: Arc<Context>, args: &WorkArgs, consumer: Consumer) {
     let shutdown = &context.shutdown;
     let heartbeats = tokio::spawn(context.leases.clone().keep_alive());
+    let report = Arc::new(WorkerReport {
+        name: context.worker.clone(),
+        instance: Uuid::new_v4(),
+        version: perito_runtime::version().to_owned(),
+        device: context.device.device().to_string(),
+        kinds: args.tasks.clone(),
+    });
+    let reports = tokio::spawn(presence::report(Arc::clone(&context), Arc::clone(&report)));
     for &kind in &args.tasks {
         let (context, consumer) = (Arc::clone(&context), consumer.clone());
         match kind {
@@ -104,38 +118,40 @@ pub async fn run(context: Arc<Context>, args: &WorkArgs, consumer: Consumer) {
     shutdown.finished().await;
     // Last: tasks that were finishing needed their leases.
     heartbeats.abort();
+    reports.abort();
+    presence::leave(&context, &report).await;
 }
 
 /// Scoring tasks are short: the message is acknowledged after the commit, and the broker gives at most `limit` of them.
 async fn many_at_once(context: Arc<Context>, consumer: Consumer, limit: u16) {
-    let stop = context.shutdown.soft().child_token();
-    let mut deliveries = consumer.start(&[JobKind::Score], limit, stop.clone());
-    while let Some(delivery) = next(&mut deliveries, &stop).await {
-        let task = Arc::clone(&context);
-        let span = span(&delivery);
-        context.shutdown.spawn(
-            async move {
-                match claim(&task, &delivery.message).await {
-                    Ok(Some(guard)) => {
-                        execute(&task, guard).await;
-                        delivery.ack().await;
+    while let Some(stop) = context.intake.open().await {
+        let mut deliveries = consumer.start(&[JobKind::Score], limit, stop.clone());
+        while let Some(delivery) = next(&mut deliveries, &stop).await {
+            let task = Arc::clone(&context);
+            let span = span(&delivery);
+            context.shutdown.spawn(
+                async move {
+                    match claim(&task, &delivery.message).await {
+                        Ok(Some(guard)) => {
+                            execute(&task, guard).await;
+                            delivery.ack().await;
+                        }
+                        Ok(None) => delivery.ack().await,
+                        // Unacknowledged, so the broker gives it to another worker.
+                        Err(error) => tracing::error!(error = %error, "claim failed"),
                     }
-                    Ok(None) => delivery.ack().await,
-                    // Unacknowledged, so the broker gives it to another worker.
-                    Err(error) => tracing::error!(error = %error, "claim failed"),
                 }
-            }
-            .instrument(span),
-        );
+                .instrument(span),
+            );
+        }
     }
 }
 
 /// Training may outlast any broker's acknowledgement timeout: the message is acknowledged on claim and the lease protects the task.
 /// While it runs nothing is consumed, so that no second message waits here for hours.
 async fn one_at_a_time(context: Arc<Context>, consumer: Consumer, kind: JobKind) {
-    let soft = context.shutdown.soft().clone();
-    while !soft.is_cancelled() {
-        let stop = soft.child_token();
+    while let Some(open) = context.intake.open().await {
+        let stop = open.child_token();
         let mut deliveries = consumer.start(&[kind], 1, stop.clone());
         while let Some(delivery) = next(&mut deliveries, &stop).await {
             let span = span(&delivery);
