@@ -91,6 +91,11 @@ pub enum Command {
     /// The model registry
     #[command(subcommand)]
     Model(commands::model::ModelCommand),
+    /// Workers: who lives, what they run; drain one before it is stopped
+    #[command(subcommand)]
+    Worker(commands::worker::WorkerCommand),
+    /// How things stand: queues, throughput, workers, the last scoring run
+    Status(commands::status::StatusArgs),
 }
 
 fn api_url(text: &str) -> Result<Url, String> {

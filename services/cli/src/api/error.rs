@@ -77,6 +77,12 @@ impl ApiError {
         Self::Unreachable { url: base.to_string(), cause, sent: !error.is_connect() }
     }
 
+    /// The answer did not come in the time that the caller had for it.
+    pub fn silent(base: &Url, waited: std::time::Duration) -> Self {
+        let cause = format!("no answer within {} s", waited.as_secs_f64());
+        Self::Unreachable { url: base.to_string(), cause, sent: true }
+    }
+
     pub(super) fn refused(base: &Url, status: StatusCode, body: &str) -> Self {
         let problem = serde_json::from_str::<Problem>(body).ok().and_then(|problem| problem.detail.or(problem.title));
         let Some(detail) = problem else {

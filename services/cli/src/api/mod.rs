@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
+use chrono::{DateTime, SecondsFormat, Utc};
 use perito_domain::{
     lifecycle::{JobKind, JobState},
     names::{DatasetRef, ModelRef, Name},
 };
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use url::Url;
 use uuid::Uuid;
 
 pub use error::ApiError;
 use types::{
     Dataset, DatasetList, Draft, EpochList, Evaluation, Frozen, ImportModel, Item, Job, JobPage, Leaderboard, Model,
-    ModelList, NewImage, Registered,
+    ModelList, NewImage, Registered, Status, Worker, WorkerList,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,10 +54,37 @@ pub struct JobQuery {
     pub state: Option<JobState>,
     /// Only jobs of this kind.
     pub kind: Option<JobKind>,
+    /// Only jobs that are paused.
+    pub paused: bool,
+    /// Only jobs of this model.
+    pub model: Option<ModelRef>,
+    /// Only jobs submitted since.
+    pub since: Option<DateTime<Utc>>,
     /// The length of the page.
     pub limit: Option<u16>,
     /// Where the page starts.
     pub cursor: Option<Uuid>,
+}
+
+/// What can be done to a job that has not ended. Doing it twice is as good as once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It ends now.
+    Cancel,
+    /// Nothing of it starts any more.
+    Pause,
+    /// It goes on.
+    Resume,
+}
+
+impl Action {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
 }
 
 /// Whether doing something twice is as good as doing it once.
@@ -93,6 +121,11 @@ impl Api {
         Ok(Self { http, base })
     }
 
+    /// The coordinator's URL.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
     /// Submits a job. The key makes it safe to send again.
     ///
     /// # Errors
@@ -120,6 +153,9 @@ impl Api {
                 [
                     text(query.state.map(|state| state.to_string()), "state"),
                     text(query.kind.map(|kind| kind.to_string()), "kind"),
+                    text(query.paused.then(|| "true".to_owned()), "paused"),
+                    text(query.model.as_ref().map(ToString::to_string), "model"),
+                    text(query.since.map(|since| since.to_rfc3339_opts(SecondsFormat::Secs, true)), "since"),
                     text(query.limit.map(|limit| limit.to_string()), "limit"),
                     text(query.cursor.map(|cursor| cursor.to_string()), "cursor"),
                 ]
@@ -162,12 +198,45 @@ impl Api {
         self.send(self.request(Method::GET, &["jobs", &id.to_string(), "evaluation"], Repeat::Safe)).await
     }
 
-    /// Cancels a job.
+    /// Cancels, pauses or resumes a job.
     ///
     /// # Errors
     /// [`ApiError`], `Refused` when it has ended.
-    pub async fn cancel(&self, id: Uuid) -> Result<Job> {
-        self.send(self.request(Method::POST, &["jobs", &id.to_string(), "cancel"], Repeat::Unsafe)).await
+    pub async fn act(&self, id: Uuid, action: Action) -> Result<Job> {
+        self.send(self.request(Method::POST, &["jobs", &id.to_string(), action.as_str()], Repeat::Safe)).await
+    }
+
+    /// Changes fields of a job that has not ended.
+    ///
+    /// # Errors
+    /// [`ApiError`], `Refused` when it has ended.
+    pub async fn change(&self, id: Uuid, fields: &Map<String, Value>) -> Result<Job> {
+        self.send(self.request(Method::PATCH, &["jobs", &id.to_string()], Repeat::Safe).with(json!(fields))).await
+    }
+
+    /// The workers.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn workers(&self) -> Result<WorkerList> {
+        self.send(self.request(Method::GET, &["workers"], Repeat::Safe)).await
+    }
+
+    /// Lets a worker take nothing new, or take tasks again.
+    ///
+    /// # Errors
+    /// [`ApiError`], `NotFound` when there is none.
+    pub async fn drain(&self, worker: &str, drain: bool) -> Result<Worker> {
+        let action = if drain { "drain" } else { "undrain" };
+        self.send(self.request(Method::POST, &["workers", worker, action], Repeat::Safe)).await
+    }
+
+    /// How things stand.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn status(&self) -> Result<Status> {
+        self.send(self.request(Method::GET, &["status"], Repeat::Safe)).await
     }
 
     /// Registers a batch of images, at most [`crate::registration::BATCH`].

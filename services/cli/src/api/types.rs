@@ -25,6 +25,10 @@ pub struct Job {
     pub spec: Value,
     /// 0 to 9.
     pub priority: i16,
+    /// The most tasks at once.
+    pub concurrency: Option<u32>,
+    /// Since when it is paused.
+    pub paused_at: Option<DateTime<Utc>>,
     /// The model version that it scores with, measures or has made.
     pub model: Option<String>,
     /// The dataset version that it uses.
@@ -76,6 +80,129 @@ pub struct JobPage {
     pub jobs: Vec<Job>,
     /// Where the next page starts.
     pub next_cursor: Option<Uuid>,
+}
+
+/// The workers.
+#[derive(Debug, Clone, Deserialize)]
+pub struct WorkerList {
+    /// By name.
+    pub workers: Vec<Worker>,
+}
+
+/// A worker.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Worker {
+    /// Its name.
+    pub name: String,
+    /// What it is at: idle, busy, draining, drained or silent.
+    pub state: String,
+    /// The release.
+    pub version: String,
+    /// What it computes on.
+    pub device: String,
+    /// The kinds of task that it takes.
+    pub kinds: Vec<String>,
+    /// When the process began.
+    pub started_at: DateTime<Utc>,
+    /// When it was heard of last.
+    pub heartbeat_at: DateTime<Utc>,
+    /// The tasks in its hands.
+    pub running: Vec<RunningTask>,
+}
+
+/// A task in a worker's hands.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RunningTask {
+    /// Its job.
+    pub job_id: Uuid,
+    /// Its kind.
+    pub kind: String,
+    /// Since how many seconds.
+    pub seconds: f64,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    /// Open tasks, by kind.
+    pub queues: Vec<Queue>,
+    /// Messages that nobody could read, if that is known.
+    pub dead_letters: Option<u64>,
+    /// Jobs that have not ended.
+    pub jobs: OpenJobs,
+    /// Images scored.
+    pub images_per_second: Throughput,
+    /// Workers by what they are at.
+    pub workers: WorkerCounts,
+    /// The scoring job that ended last.
+    pub last_scoring_run: Option<ScoringRun>,
+}
+
+/// Open tasks of one kind.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Queue {
+    /// The kind.
+    pub kind: String,
+    /// Tasks that wait for the dispatcher.
+    pub runnable: u64,
+    /// Tasks that wait for a worker.
+    pub dispatched: u64,
+    /// Tasks that workers have.
+    pub running: u64,
+    /// The oldest runnable task's wait.
+    pub oldest_runnable_seconds: Option<f64>,
+    /// The oldest running task's age.
+    pub oldest_running_seconds: Option<f64>,
+    /// Messages in the broker, if that is known.
+    pub ready: Option<u64>,
+}
+
+/// Jobs that have not ended.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[expect(missing_docs, reason = "named after the states")]
+pub struct OpenJobs {
+    pub queued: u64,
+    pub running: u64,
+    pub paused: u64,
+}
+
+/// Images per second.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[expect(missing_docs, reason = "named after the time that has passed")]
+pub struct Throughput {
+    pub minute: f64,
+    pub five_minutes: f64,
+    pub fifteen_minutes: f64,
+}
+
+/// Workers by what they are at.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[expect(missing_docs, reason = "named after the states")]
+pub struct WorkerCounts {
+    pub idle: u64,
+    pub busy: u64,
+    pub draining: u64,
+    pub drained: u64,
+    pub silent: u64,
+}
+
+/// A scoring job that has ended.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ScoringRun {
+    /// The job.
+    pub job_id: Uuid,
+    /// How it ended.
+    pub state: JobState,
+    /// The model version.
+    pub model: Option<String>,
+    /// Its images.
+    pub images: ImageCounts,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// From submission to end.
+    pub seconds: Option<f64>,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// The trials of a sweep.

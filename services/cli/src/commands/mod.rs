@@ -7,8 +7,10 @@ pub mod job;
 pub mod migrate;
 pub mod model;
 pub mod score;
+pub mod status;
 mod submit;
 pub mod train;
+pub mod worker;
 
 use tracing::Instrument as _;
 
@@ -46,6 +48,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Score(args) => score::run(&context, args).await,
             Command::Job(command) => job::run(&context, command).await,
             Command::Model(command) => model::run(&context, command).await,
+            Command::Worker(command) => worker::run(&context, command).await,
+            Command::Status(args) => status::run(&context, args).await,
         }
     }
     .instrument(span)

@@ -52,6 +52,9 @@ pub struct ScoreArgs {
     /// The share of the images, 0 to 1, that may fail before the job is failed [default: 0.05]
     #[arg(long, value_name = "SHARE")]
     failure_budget: Option<f64>,
+    /// The most tasks that workers have at once, dispatched or running [default: no limit]
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
     #[arg(long = "s3-bucket", env = "PERITO_S3_BUCKET", default_value = "perito", hide = true)]
     default_bucket: String,
     #[command(flatten)]
@@ -81,6 +84,7 @@ fn specification(args: ScoreArgs) -> anyhow::Result<(Specification, SubmitArgs)>
     }
     spec.set_some("shard_size", args.shard_size)?;
     spec.set_some("failure_budget", args.failure_budget)?;
+    spec.set_some("concurrency", args.concurrency)?;
     Ok((spec, args.submission))
 }
 
@@ -112,8 +116,9 @@ mod tests {
             assert_eq!(sent["selection"], selection, "{options:?}");
             assert_eq!(sent["model"], "severity@production");
         }
-        let sent = spec(&["--backlog", "--shard-size=50", "--failure-budget=0.5"]).unwrap();
+        let sent = spec(&["--backlog", "--shard-size=50", "--failure-budget=0.5", "--concurrency=4"]).unwrap();
         assert_eq!((&sent["shard_size"], &sent["failure_budget"]), (&json!(50), &json!(0.5)));
+        assert_eq!(sent["concurrency"], 4);
     }
 
     #[test]
@@ -126,6 +131,7 @@ mod tests {
             &["--backlog", "--split=training"],
             &["--backlog", "--shard-size=0"],
             &["--backlog", "--failure-budget=1.5"],
+            &["--backlog", "--concurrency=0"],
         ] {
             assert!(spec(wrong).is_err(), "{wrong:?}");
         }

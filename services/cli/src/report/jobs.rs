@@ -17,7 +17,7 @@ pub fn jobs(jobs: &[Job], colour: bool) -> String {
         table.add_row(vec![
             Cell::new(job.id),
             Cell::new(job.kind),
-            state(job.state, colour),
+            state(job, colour),
             Cell::new(optional(job.model.as_deref())),
             Cell::new(optional(job.dataset.as_deref())),
             number(images(job.kind, &job.images)),
@@ -31,7 +31,7 @@ pub fn jobs(jobs: &[Job], colour: bool) -> String {
 
 /// One job, with what it has produced.
 pub fn job(job: &Job, epochs: &[Epoch], evaluation: Option<&Evaluation>, colour: bool) -> String {
-    let mut rows = vec![("job", Cell::new(job.id)), ("kind", Cell::new(job.kind)), ("state", state(job.state, colour))];
+    let mut rows = vec![("job", Cell::new(job.id)), ("kind", Cell::new(job.kind)), ("state", state(job, colour))];
     if let Some(error) = &job.error {
         rows.push(("error", coloured(error, Color::Red, colour)));
     }
@@ -41,6 +41,9 @@ pub fn job(job: &Job, epochs: &[Epoch], evaluation: Option<&Evaluation>, colour:
         ("dataset", Cell::new(optional(job.dataset.clone().or_else(|| asked("dataset"))))),
         ("priority", Cell::new(job.priority)),
     ]);
+    if let Some(limit) = job.concurrency {
+        rows.push(("tasks at once", Cell::new(format!("at most {limit}"))));
+    }
     if job.kind == JobKind::Train {
         let planned = job.spec.get("epochs").and_then(serde_json::Value::as_u64);
         rows.push(("epochs", Cell::new(format!("{}/{}", job.epochs_done, optional(planned)))));
@@ -113,7 +116,11 @@ pub fn epoch_line(epoch: &Epoch, total: Option<u64>) -> String {
     )
 }
 
-fn state(state: JobState, colour: bool) -> Cell {
+fn state(job: &Job, colour: bool) -> Cell {
+    if job.paused_at.is_some() {
+        return coloured(format!("{} (paused)", job.state), Color::Yellow, colour);
+    }
+    let state = job.state;
     let shade = match state {
         JobState::Queued => return Cell::new(state),
         JobState::Running => Color::Cyan,

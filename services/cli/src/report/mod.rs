@@ -3,6 +3,7 @@
 mod jobs;
 mod leaderboard;
 mod metrics;
+mod operation;
 mod registry;
 
 use chrono::{DateTime, Utc};
@@ -11,6 +12,7 @@ use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets
 pub use jobs::{epoch_line, epochs, job, jobs};
 pub use leaderboard::leaderboard;
 pub use metrics::evaluation;
+pub use operation::{status, workers};
 pub use registry::{counts, dataset, datasets, model, models};
 
 /// An empty table with a header.

@@ -1,6 +1,6 @@
 //! How a watched job looks on standard error: a bar on a terminal, a line now and then elsewhere.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use perito_domain::lifecycle::{JobKind, JobState};
@@ -23,13 +23,14 @@ pub(super) struct Display {
     bar: ProgressBar,
     interactive: bool,
     shown: Option<Shown>,
-    /// Whether the last look failed.
-    outage: bool,
+    /// Since when the API is away.
+    outage: Option<Instant>,
 }
 
 /// What a line has said, and when.
 struct Shown {
     state: JobState,
+    paused: bool,
     done: u64,
     at: Instant,
 }
@@ -39,15 +40,17 @@ impl Display {
         let interactive = interactive();
         let target = if interactive { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target).with_style(style(WAITING));
-        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        bar.enable_steady_tick(Duration::from_millis(200));
         bar.println(format!("job {}", job.id));
-        Self { bar, interactive, shown: None, outage: false }
+        Self { bar, interactive, shown: None, outage: None }
     }
 
     /// Shows how far the job is.
     pub(super) fn show(&mut self, job: &Job) {
         let (done, total) = progress(job);
-        self.outage = false;
+        if let Some(since) = self.outage.take() {
+            self.say(&format!("the API is back after {:.0} s", since.elapsed().as_secs_f64()));
+        }
         if self.interactive {
             self.show_bar(job, done, total);
         } else if self.is_news(job, done) {
@@ -57,13 +60,14 @@ impl Display {
         }
         let begun = self.shown.as_ref().is_none_or(|shown| shown.state != job.state);
         if begun || !self.interactive {
-            self.shown = Some(Shown { state: job.state, done, at: Instant::now() });
+            let paused = job.paused_at.is_some();
+            self.shown = Some(Shown { state: job.state, paused, done, at: Instant::now() });
         }
     }
 
     fn show_bar(&self, job: &Job, done: u64, total: Option<u64>) {
         let bar = &self.bar;
-        bar.set_prefix(job.state.as_str());
+        bar.set_prefix(if job.paused_at.is_some() { "paused" } else { job.state.as_str() });
         match total {
             Some(total) if job.state == JobState::Running => {
                 if bar.length().is_none() {
@@ -80,11 +84,12 @@ impl Display {
         }
     }
 
-    /// Whether a line is due: the state changed, or there is progress and the last line is a while ago.
+    /// Whether a line is due: the state changed, or whether it is paused, or there is progress and the last line is a while ago.
     fn is_news(&self, job: &Job, done: u64) -> bool {
-        self.shown
-            .as_ref()
-            .is_none_or(|shown| shown.state != job.state || (done > shown.done && shown.at.elapsed() >= LINE_INTERVAL))
+        self.shown.as_ref().is_none_or(|shown| {
+            (shown.state, shown.paused) != (job.state, job.paused_at.is_some())
+                || (done > shown.done && shown.at.elapsed() >= LINE_INTERVAL)
+        })
     }
 
     /// Things per second since the last line.
@@ -99,11 +104,12 @@ impl Display {
     }
 
     /// Says, once, that the API is away.
-    pub(super) fn outage(&mut self, error: &ApiError) {
-        if !self.outage {
-            self.say(&format!("{error}; the job goes on meanwhile, trying again"));
+    pub(super) fn outage(&mut self, error: &ApiError, patience: Duration) {
+        if self.outage.is_none() {
+            let seconds = patience.as_secs();
+            self.say(&format!("{error}; the job goes on meanwhile, trying again for up to {seconds} s"));
+            self.outage = Some(Instant::now());
         }
-        self.outage = true;
     }
 
     /// Takes the bar away. What the job came to is told on standard output.
@@ -145,7 +151,8 @@ fn line(job: &Job, done: u64, total: Option<u64>, rate: Option<f64>) -> String {
         JobKind::Sweep => "training runs",
         JobKind::Score | JobKind::Evaluate => "images",
     };
-    let mut line = format!("job {} {}", job.id, job.state);
+    let paused = if job.paused_at.is_some() { " (paused)" } else { "" };
+    let mut line = format!("job {} {}{paused}", job.id, job.state);
     if let Some(total) = total {
         line.push_str(&format!(": {done}/{total} {what}{}", failures(job)));
         if let Some(rate) = rate {

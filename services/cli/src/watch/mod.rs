@@ -4,6 +4,7 @@ mod display;
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use perito_domain::{
     lifecycle::{JobKind, JobState},
     retry::Backoff,
@@ -23,6 +24,8 @@ pub struct Watch {
     pub interval: Duration,
     /// Between two tries while the API is away.
     pub backoff: Backoff,
+    /// How long one look may take.
+    pub look: Duration,
     /// How long the API may be away.
     pub patience: Duration,
 }
@@ -32,6 +35,7 @@ impl Default for Watch {
         Self {
             interval: Duration::from_secs(1),
             backoff: Backoff { base: Duration::from_millis(500), cap: Duration::from_secs(10) },
+            look: Duration::from_secs(10),
             patience: Duration::from_secs(300),
         }
     }
@@ -42,7 +46,7 @@ impl Watch {
     ///
     /// # Errors
     /// [`ApiError`] when there is no such job, or the API is away at the first look or for longer than the patience.
-    pub async fn until_end(&self, api: &Api, id: Uuid) -> Result<Answer<Job>, ApiError> {
+    pub async fn until_end(&self, api: &Api, id: Uuid) -> anyhow::Result<Answer<Job>> {
         let mut answer = api.job(id).await?;
         let mut display = Display::new(&answer.value);
         let mut epochs_shown = 0;
@@ -67,20 +71,33 @@ impl Watch {
     }
 
     /// One look, repeated while the API is away.
-    async fn look(&self, api: &Api, id: Uuid, display: &mut Display) -> Result<Answer<Job>, ApiError> {
+    async fn look(&self, api: &Api, id: Uuid, display: &mut Display) -> anyhow::Result<Answer<Job>> {
         let began = Instant::now();
         let mut failures = 0;
         loop {
-            match api.job(id).await {
-                Err(error) if error.is_outage() && began.elapsed() < self.patience => {
+            // Half a connection can be silent for much longer.
+            let looked = tokio::time::timeout(self.look, api.job(id)).await;
+            match looked.unwrap_or_else(|_| Err(ApiError::silent(api.base(), self.look))) {
+                Err(error) if error.is_outage() => {
+                    let away = began.elapsed();
+                    if away >= self.patience {
+                        return Err(error).with_context(|| gave_up(id, away));
+                    }
                     failures += 1;
-                    display.outage(&error);
+                    display.outage(&error, self.patience);
                     tokio::time::sleep(self.backoff.delay(failures, &mut rand::rng())).await;
                 }
-                outcome => return outcome,
+                outcome => return Ok(outcome?),
             }
         }
     }
+}
+
+fn gave_up(id: Uuid, away: Duration) -> String {
+    let seconds = away.as_secs();
+    format!(
+        "gave up watching after {seconds} s without the API; the job goes on: perito job watch {id} follows it again"
+    )
 }
 
 /// Whether a job that has ended did so well.
