@@ -49,6 +49,7 @@ def main():
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--bfloat16", action="store_true", help="autocast to 16 bits")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
@@ -74,7 +75,9 @@ def main():
         began, seen = time.perf_counter(), 0
         for pixels, labels in loader:
             optimizer.zero_grad()
-            loss_of(model(pixels), labels).backward()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bfloat16):
+                loss = loss_of(model(pixels), labels)
+            loss.backward()
             optimizer.step()
             seen += len(labels)
         fastest = max(fastest, seen / (time.perf_counter() - began))

@@ -13,12 +13,10 @@ use perito_worker::{
     service::{self, Context},
 };
 
-/// For libtorch too (the crate's feature `override` takes the place of `malloc`): glibc's gives large buffers back to the system after
-/// each operation, and pays for page faults when it takes them again.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+mod memory;
 
 fn main() -> ExitCode {
+    memory::keep();
     perito_runtime::main(async || run(Config::parse()).await)
 }
 
