@@ -79,6 +79,9 @@ pub enum Command {
     /// The catalogue of photographs: the claims backlog
     #[command(subcommand)]
     Images(commands::images::ImagesCommand),
+    /// What adjusters decided
+    #[command(subcommand)]
+    Labels(commands::labels::LabelsCommand),
     /// Trains a model on a dataset
     Train(commands::train::TrainArgs),
     /// Measures a model on a dataset

@@ -50,6 +50,9 @@ pub fn code(error: &anyhow::Error) -> u8 {
             Some(ApiError::Refused { .. } | ApiError::Unexpected { .. }) => return 1,
             None => {}
         }
+        if let Some(crate::kaggle::Error::NotFound(_)) = cause.downcast_ref() {
+            return 5;
+        }
         if let Some(error) = cause.downcast_ref::<perito_objects::Error>()
             && error.kind() == perito_objects::ErrorKind::NotFound
         {

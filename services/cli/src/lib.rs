@@ -9,6 +9,8 @@
 //! | [`watch`] | following a job to its end |
 //! | [`specification`] | options to a job's specification |
 //! | [`folders`] | class folders and claims folders on disk, and the same layout in S3 |
+//! | [`labels`] | files of adjusters' decisions |
+//! | [`kaggle`] | datasets from Kaggle: download and unpacking |
 //! | [`store`] | uploads and listings |
 //! | [`registration`] | batches of images for the catalogue |
 //! | [`weights`] | reading and checking weight files without libtorch |
@@ -25,6 +27,8 @@ pub mod arguments;
 pub mod commands;
 pub mod exit;
 pub mod folders;
+pub mod kaggle;
+pub mod labels;
 pub mod output;
 pub mod progress;
 pub mod registration;

@@ -97,3 +97,48 @@ impl Progress {
 fn in_bytes(bytes: u64) -> String {
     if bytes == 0 { String::new() } else { format!(", {}", HumanBytes(bytes)) }
 }
+
+/// Progress through the bytes of one transfer, which may begin in its middle or start over.
+#[derive(Debug)]
+pub struct Transfer {
+    what: &'static str,
+    bar: ProgressBar,
+    told: Mutex<Instant>,
+}
+
+impl Transfer {
+    /// Begins to do something (`downloading`).
+    pub fn new(what: &'static str) -> Self {
+        let target = if interactive() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let template = "{prefix:>11} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}";
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style(template)).with_prefix(what);
+        Self { what, bar, told: Mutex::new(Instant::now()) }
+    }
+
+    /// So many bytes are there already, of so many, if that is known.
+    pub fn resume(&self, have: u64, total: Option<u64>) {
+        if let Some(total) = total {
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(have);
+        self.bar.reset_eta();
+    }
+
+    /// More bytes are there.
+    pub fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !interactive() && told.elapsed() >= LINE_INTERVAL {
+            *told = Instant::now();
+            let of = self.bar.length().map(|total| format!(" of {}", HumanBytes(total))).unwrap_or_default();
+            eprintln!("{}: {}{of}", self.what, HumanBytes(self.bar.position()));
+        }
+    }
+
+    /// All is there: the bar goes, a line stays.
+    pub fn finish(&self) {
+        let (bytes, seconds) = (self.bar.position(), self.bar.elapsed().as_secs_f64());
+        self.bar.finish_and_clear();
+        eprintln!("{}: {} in {seconds:.1} s", self.what, HumanBytes(bytes));
+    }
+}

@@ -1,6 +1,7 @@
 //! The coordinator's HTTP API. Every request has a timeout; what can be repeated is, a few times, with jitter.
 
 mod error;
+mod registry;
 pub mod types;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use url::Url;
 use uuid::Uuid;
 
 pub use error::ApiError;
+pub use registry::Gate;
 use types::{
     Dataset, DatasetList, Draft, EpochList, Evaluation, Frozen, ImportModel, Item, Job, JobPage, Leaderboard, Model,
     ModelList, NewImage, Registered, Status, Worker, WorkerList,
@@ -247,13 +249,17 @@ impl Api {
         self.send(self.request(Method::POST, &["images"], Repeat::Safe).with(json!({ "images": images }))).await
     }
 
-    /// Begins the next version of a dataset.
+    /// Begins the next version of a dataset. `origin` says what it is made of, where its images do not tell.
     ///
     /// # Errors
     /// [`ApiError`]
-    pub async fn create_dataset(&self, name: &Name) -> Result<Draft> {
+    pub async fn create_dataset(&self, name: &Name, origin: Option<&str>) -> Result<Draft> {
+        let mut body = json!({ "name": name });
+        if let Some(origin) = origin {
+            body["origin"] = origin.into();
+        }
         // A draft that nobody fills is removed by the coordinator after a day.
-        self.send(self.request(Method::POST, &["datasets"], Repeat::Safe).with(json!({ "name": name }))).await
+        self.send(self.request(Method::POST, &["datasets"], Repeat::Safe).with(body)).await
     }
 
     /// Adds a batch of labelled images to a draft.
@@ -315,15 +321,6 @@ impl Api {
     /// [`ApiError`], `NotFound` when there is none.
     pub async fn model(&self, reference: &ModelRef) -> Result<Model> {
         self.send(self.request(Method::GET, &["models", &reference.to_string()], Repeat::Safe)).await
-    }
-
-    /// Points an alias to a version.
-    ///
-    /// # Errors
-    /// [`ApiError`], `NotFound` when there is no such version.
-    pub async fn promote(&self, name: &str, version: i32, alias: &Name) -> Result<Model> {
-        let path = ["models", name, "aliases", alias.as_str()];
-        self.send(self.request(Method::PUT, &path, Repeat::Safe).with(json!({ "version": version }))).await
     }
 
     fn request(&self, method: Method, path: &[&str], repeat: Repeat) -> Request {

@@ -1,5 +1,7 @@
 //! The API's JSON, as far as this program reads or writes it. Fields that a newer coordinator adds are ignored.
 
+mod registry;
+
 use chrono::{DateTime, Utc};
 use perito_domain::{
     Severity,
@@ -11,6 +13,8 @@ use perito_domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+pub use registry::*;
 
 /// A job, as it was when asked.
 #[derive(Debug, Clone, Deserialize)]
@@ -401,6 +405,8 @@ pub struct Dataset {
     pub counts: Vec<Count>,
     /// When it was frozen.
     pub frozen_at: DateTime<Utc>,
+    /// What it was made of, where its images do not tell.
+    pub origin: Option<String>,
 }
 
 /// How many images of a dataset have one split and label.
@@ -486,6 +492,8 @@ pub struct Model {
     pub dataset: Option<String>,
     /// The digest of that dataset.
     pub dataset_digest: Option<String>,
+    /// The whole specification of its training.
+    pub hyperparameters: Option<Value>,
     /// The epoch whose weights these are.
     pub best_epoch: Option<i32>,
     /// The seed of its training.

@@ -4,9 +4,11 @@ pub mod dataset;
 pub mod evaluate;
 pub mod images;
 pub mod job;
+pub mod labels;
 pub mod migrate;
 pub mod model;
 pub mod score;
+mod signature;
 pub mod status;
 mod submit;
 pub mod train;
@@ -43,6 +45,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Migrate(args) => migrate::run(&context, args).await,
             Command::Dataset(command) => dataset::run(&context, command).await,
             Command::Images(command) => images::run(&context, command).await,
+            Command::Labels(command) => labels::run(&context, command).await,
             Command::Train(args) => train::run(&context, args).await,
             Command::Evaluate(args) => evaluate::run(&context, args).await,
             Command::Score(args) => score::run(&context, args).await,

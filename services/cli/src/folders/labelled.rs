@@ -78,6 +78,39 @@ pub fn read(folder: &Path) -> anyhow::Result<LabelledFolder> {
     Ok(found)
 }
 
+/// The folder, itself or below, that has splits, for what came packed into folders of its own. The folder itself when there is none, so that
+/// [`read`] can say what is wrong with it.
+///
+/// # Errors
+/// When several folders have splits: names them.
+pub fn find(folder: &Path) -> anyhow::Result<PathBuf> {
+    /// Folders that people wrap a dataset into.
+    const DEPTH: usize = 4;
+    let has_splits = |path: &Path| {
+        let found = fs::read_dir(path).into_iter().flatten().flatten();
+        found.filter(|entry| entry.path().is_dir()).any(|entry| split(&entry.file_name().to_string_lossy()).is_some())
+    };
+    let mut roots = Vec::new();
+    for entry in walkdir::WalkDir::new(folder).max_depth(DEPTH).sort_by_file_name() {
+        let entry = entry.with_context(|| format!("search {}", folder.display()))?;
+        if entry.file_type().is_dir() && has_splits(entry.path()) {
+            roots.push(entry.into_path());
+        }
+    }
+    match roots.as_slice() {
+        [] => Ok(folder.to_owned()),
+        [root] => Ok(root.clone()),
+        several => {
+            let below = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
+            let names: Vec<String> = several.iter().map(below).collect();
+            bail!(Usage(format!(
+                "several folders have training and validation splits: {}; name one with --folder",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
 fn read_split(split: Split, folder: &Path, found: &mut LabelledFolder) -> anyhow::Result<()> {
     let (classes, files) = folders(folder)?;
     found.skipped.extend(files);
@@ -204,6 +237,19 @@ mod tests {
         assert!(refusal(&["train/minor/a.jpg", "training/minor/a.jpg"]).contains("keep one"));
         let missing = read(Path::new("/does/not/exist")).unwrap_err().to_string();
         assert!(missing.contains("/does/not/exist does not exist"), "{missing}");
+    }
+
+    #[test]
+    fn splits_are_found_below_folders_that_wrap_them() {
+        let wrapped = folder(&["data3a/training/01-minor/a.jpg", "data3a/validation/01-minor/b.jpg"]);
+        assert_eq!(find(wrapped.path()).unwrap(), wrapped.path().join("data3a"));
+        let bare = folder(&["training/minor/a.jpg"]);
+        assert_eq!(find(bare.path()).unwrap(), bare.path());
+        let none = folder(&["a.jpg"]);
+        assert_eq!(find(none.path()).unwrap(), none.path());
+        let two = folder(&["a/training/minor/a.jpg", "b/x/val/minor/a.jpg"]);
+        let text = find(two.path()).unwrap_err().to_string();
+        assert!(text.contains("a, b/x") && text.contains("--folder"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What people read: tables.
 
+mod card;
+mod history;
 mod jobs;
 mod leaderboard;
 mod metrics;
@@ -9,11 +11,13 @@ mod registry;
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 
+pub use card::Card;
+pub use history::{comparison, history};
 pub use jobs::{epoch_line, epochs, job, jobs};
 pub use leaderboard::leaderboard;
 pub use metrics::evaluation;
 pub use operation::{status, workers};
-pub use registry::{counts, dataset, datasets, model, models};
+pub use registry::{counts, dataset, datasets, frozen, model, models};
 
 /// An empty table with a header.
 fn table(header: &[&str]) -> Table {

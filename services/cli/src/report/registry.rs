@@ -4,7 +4,7 @@ use comfy_table::{Cell, Color};
 use perito_domain::{Severity, spec::Split};
 
 use super::{coloured, facts, metrics, number, optional, table, time};
-use crate::api::types::{Count, Dataset, Evaluation, Model};
+use crate::api::types::{Count, Dataset, Evaluation, Frozen, Model};
 
 /// Versions of models.
 pub fn models(models: &[Model], colour: bool) -> String {
@@ -87,8 +87,15 @@ pub fn dataset(dataset: &Dataset) -> String {
         ("images", Cell::new(dataset.images)),
         ("digest", Cell::new(&dataset.digest)),
         ("frozen (UTC)", Cell::new(time(dataset.frozen_at))),
+        ("made of", Cell::new(dataset.origin.as_deref().unwrap_or("class folders"))),
     ]);
     format!("{table}\n{}", counts(&dataset.counts))
+}
+
+/// What became of a draft.
+pub fn frozen(frozen: &Frozen) -> String {
+    let known = if frozen.existing { " (the same content was frozen before)" } else { "" };
+    format!("{}{known}\n{}", frozen.dataset.reference, counts(&frozen.dataset.counts))
 }
 
 /// How many images there are of each split and class.

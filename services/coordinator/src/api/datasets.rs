@@ -16,6 +16,7 @@ use super::{
     extract::{Json, Path},
     problem::Problem,
     refusals, schema,
+    text::check_length,
 };
 
 /// The most items in one request.
@@ -36,6 +37,9 @@ pub(crate) struct CreateDataset {
     /// Its name: 1 to 64 lower-case letters, digits, '-', '_' or '.'.
     #[schema(value_type = String, examples("demo"))]
     name: Name,
+    /// What it is made of, where its images do not tell: such as a download.
+    #[schema(min_length = 1, max_length = 1024)]
+    origin: Option<String>,
 }
 
 /// A version of a dataset that is being filled. No job can use it until it is frozen.
@@ -92,7 +96,7 @@ pub(crate) struct ItemsAdded {
         {"split": "training", "label": "minor", "images": 200},
         {"split": "validation", "label": "minor", "images": 50},
     ],
-    "created_at": "2026-10-01T02:00:00Z", "frozen_at": "2026-10-01T02:00:03Z",
+    "created_at": "2026-10-01T02:00:00Z", "frozen_at": "2026-10-01T02:00:03Z", "origin": null,
 }))]
 pub(crate) struct Dataset {
     /// Its number.
@@ -113,6 +117,8 @@ pub(crate) struct Dataset {
     created_at: DateTime<Utc>,
     /// When it was frozen.
     frozen_at: DateTime<Utc>,
+    /// What it was made of, where its images do not tell; null for class folders.
+    origin: Option<String>,
 }
 
 /// How many images of a dataset have one split and label.
@@ -163,7 +169,14 @@ impl From<perito_database::Dataset> for Dataset {
             counts,
             created_at: dataset.created_at,
             frozen_at: dataset.frozen_at,
+            origin: dataset.origin,
         }
+    }
+}
+
+impl Frozen {
+    pub(super) fn new(dataset: perito_database::Dataset, existing: bool) -> Self {
+        Self { dataset: dataset.into(), existing }
     }
 }
 
@@ -181,7 +194,10 @@ async fn create_dataset(
     State(app): State<App>,
     Json(request): Json<CreateDataset>,
 ) -> Result<impl IntoResponse, Problem> {
-    let draft = app.database.create_draft(&request.name).await?;
+    if let Some(origin) = &request.origin {
+        check_length("origin", origin, 1024)?;
+    }
+    let draft = app.database.create_draft(&request.name, request.origin.as_deref()).await?;
     let draft = Draft { id: draft.id, name: draft.name, version: draft.version };
     Ok((StatusCode::CREATED, axum::Json(draft)))
 }
@@ -232,7 +248,7 @@ async fn add_items(
 async fn freeze_dataset(State(app): State<App>, Path(id): Path<i64>) -> Result<axum::Json<Frozen>, Problem> {
     let (dataset, existing) = app.database.freeze(id).await?;
     tracing::info!(dataset.reference = dataset.reference(), dataset.existing = existing, "dataset frozen");
-    Ok(axum::Json(Frozen { dataset: dataset.into(), existing }))
+    Ok(axum::Json(Frozen::new(dataset, existing)))
 }
 
 /// List the frozen versions of all datasets, the newest first.

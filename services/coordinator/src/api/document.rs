@@ -15,6 +15,7 @@ use utoipa::OpenApi;
         (name = "jobs", description = "Train, score, evaluate"),
         (name = "images", description = "The catalogue of photographs"),
         (name = "datasets", description = "Frozen, versioned, labelled selections"),
+        (name = "labels", description = "What adjusters decided"),
         (name = "models", description = "The registry"),
         (name = "operation", description = "Workers, queues, throughput"),
     ),

@@ -3,6 +3,8 @@
 //! Each resource has a file with its routes and its wire types; the types are private to the API and made from the
 //! database's. To add a route: a handler with `#[utoipa::path]` in its resource's file, and its name in `routes`.
 
+mod aliases;
+mod comparisons;
 mod control;
 mod datasets;
 mod document;
@@ -10,6 +12,7 @@ mod evaluation;
 mod extract;
 mod images;
 mod jobs;
+mod labels;
 mod leaderboard;
 mod limits;
 mod models;
@@ -72,9 +75,12 @@ fn resources() -> (Router<App>, OpenApi) {
         .merge(leaderboard::routes())
         .merge(images::routes())
         .merge(datasets::routes())
+        .merge(labels::routes())
         .merge(models::routes())
         .merge(workers::routes())
         .merge(status::routes())
+        .merge(aliases::routes())
+        .merge(comparisons::routes())
         .split_for_parts()
 }
 

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use perito_database::NewModel;
 use perito_domain::{
     Severity,
+    audit::{Person, Reason, Signature},
     names::{ModelRef, ModelSelector, Name},
     preprocessing::{self, Preprocessing},
     spec::Architecture,
@@ -28,10 +29,7 @@ use super::{
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(import_model, list_models))
-        .routes(routes!(show_model))
-        .routes(routes!(promote_model))
+    OpenApiRouter::new().routes(routes!(import_model, list_models)).routes(routes!(show_model, delete_model))
 }
 
 /// A model to import. Its weights are already in the object store.
@@ -177,14 +175,40 @@ pub(crate) struct ListModels {
     name: Option<Name>,
 }
 
-/// Where an alias is to point.
-#[derive(Debug, Deserialize, ToSchema)]
+/// Who deletes a version, and why.
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"version": 3}))]
-pub(crate) struct Promote {
+#[into_params(parameter_in = Query)]
+pub(crate) struct Deletion {
+    /// Who.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 64)]
+    by: Option<Person>,
+    /// Why.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 500)]
+    reason: Option<Reason>,
+}
+
+/// A version that has been deleted. Its number is never given again.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "reference": "severity@2", "deleted_at": "2026-10-01T09:12:44Z", "by": "ana", "reason": "never used",
+    "bucket": "perito", "key": "models/0199a5f2-7c3e-7d51-9b1e-2f6c8a4d0e11/1/model.safetensors", "shared_with": null,
+}))]
+pub(crate) struct DeletedModel {
     /// The version.
-    #[schema(minimum = 1)]
-    version: i32,
+    reference: String,
+    /// When it was deleted.
+    deleted_at: DateTime<Utc>,
+    /// Who deleted it, as they said.
+    by: Option<String>,
+    /// Why, as they said.
+    reason: Option<String>,
+    /// Where its weights are, for the caller to remove: the bucket.
+    bucket: String,
+    /// The key.
+    key: String,
+    /// A version with the same weights file, which therefore has to stay; null when the file can go.
+    shared_with: Option<String>,
 }
 
 impl ImportModel {
@@ -329,35 +353,41 @@ async fn show_model(State(app): State<App>, Path(reference): Path<ModelRef>) -> 
     Ok(axum::Json(app.database.model(&reference).await?.into()))
 }
 
-/// Point an alias to a version.
+/// Delete a version that nothing uses.
 ///
-/// Jobs that were planned before keep the version that they were planned with.
+/// An alias, an open job, results, comparisons or a model that was trained from it keep it; the refusal says which. Its own training's measurement
+/// goes with it. The weights are the caller's to remove, last; asking again gives the same answer.
 #[utoipa::path(
-    put,
-    path = "/v1/models/{name}/aliases/{alias}",
+    delete,
+    path = "/v1/models/{reference}",
     tag = "models",
-    params(
-        ("name" = String, Path, description = "The model's name"),
-        ("alias" = String, Path, description = "The alias, such as production"),
-    ),
-    request_body = Promote,
+    params(("reference" = String, Path, description = "NAME@VERSION"), Deletion),
     responses(
-        (status = 200, description = "The version that the alias now points to", body = Model),
+        (status = 200, description = "It is deleted", body = DeletedModel),
         refusals::NotFound,
-        refusals::Body,
+        refusals::Conflict,
         refusals::Any,
     ),
 )]
-async fn promote_model(
+async fn delete_model(
     State(app): State<App>,
-    Path((name, alias)): Path<(Name, Name)>,
-    Json(request): Json<Promote>,
-) -> Result<axum::Json<Model>, Problem> {
-    // In a reference, digits behind the @ are a version.
-    if !matches!(format!("{name}@{alias}").parse::<ModelRef>()?.selector, ModelSelector::Alias(_)) {
-        return Err(Problem::invalid_field("alias", format!("{alias} reads as a version: choose a word")));
-    }
-    let model = app.database.promote(&name, request.version, &alias).await?;
-    tracing::info!(model.reference = model.reference(), model.alias = %alias, "model promoted");
-    Ok(axum::Json(model.into()))
+    Path(reference): Path<ModelRef>,
+    Query(deletion): Query<Deletion>,
+) -> Result<axum::Json<DeletedModel>, Problem> {
+    let ModelSelector::Version(version) = reference.selector else {
+        let detail = format!("{reference} names no version: write {}@VERSION", reference.name);
+        return Err(Problem::invalid_field("reference", detail));
+    };
+    let signature = Signature { by: deletion.by, reason: deletion.reason };
+    let deleted = app.database.delete_model(&reference.name, version, &signature).await?;
+    tracing::info!(model.reference = %reference, by = signature.by(), "model deleted");
+    Ok(axum::Json(DeletedModel {
+        reference: reference.to_string(),
+        deleted_at: deleted.deleted_at,
+        by: deleted.deleted_by,
+        reason: deleted.reason,
+        bucket: deleted.artifact_bucket,
+        key: deleted.artifact_key,
+        shared_with: deleted.shared_with,
+    }))
 }

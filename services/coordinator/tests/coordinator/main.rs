@@ -9,3 +9,4 @@ mod jobs;
 mod loops;
 mod process;
 mod protocol;
+mod registry;

@@ -108,6 +108,8 @@ async fn the_document_and_the_router_have_the_same_routes() {
     let document = coordinator.get("/v1/openapi.json").await.expect(StatusCode::OK);
     let documented: BTreeSet<_> = operations(&document).map(|(path, method, _)| format!("{method} {path}")).collect();
     let expected = [
+        "delete /v1/models/{reference}",
+        "get /v1/comparisons",
         "get /v1/datasets",
         "get /v1/datasets/{reference}",
         "get /v1/jobs",
@@ -116,10 +118,13 @@ async fn the_document_and_the_router_have_the_same_routes() {
         "get /v1/jobs/{id}/evaluation",
         "get /v1/jobs/{id}/leaderboard",
         "get /v1/models",
+        "get /v1/models/{name}/history",
         "get /v1/models/{reference}",
+        "get /v1/models/{reference}/measurements",
         "get /v1/status",
         "get /v1/workers",
         "patch /v1/jobs/{id}",
+        "post /v1/comparisons",
         "post /v1/datasets",
         "post /v1/datasets/{id}/freeze",
         "post /v1/datasets/{id}/items",
@@ -128,7 +133,10 @@ async fn the_document_and_the_router_have_the_same_routes() {
         "post /v1/jobs/{id}/cancel",
         "post /v1/jobs/{id}/pause",
         "post /v1/jobs/{id}/resume",
+        "post /v1/labels",
+        "post /v1/labels/datasets",
         "post /v1/models",
+        "post /v1/models/{name}/aliases/{alias}/rollback",
         "post /v1/workers/{worker}/drain",
         "post /v1/workers/{worker}/undrain",
         "put /v1/models/{name}/aliases/{alias}",
@@ -198,7 +206,7 @@ async fn the_examples_of_requests_are_accepted() {
         assert!(accepted, "{method} {path} with {body}: {}", answer.body);
         tried += 1;
     }
-    assert_eq!(tried, 7);
+    assert_eq!(tried, 11);
 }
 
 /// The example of a schema, or one put together from those of its properties.

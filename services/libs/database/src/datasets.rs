@@ -6,6 +6,7 @@ use perito_domain::{
     names::{DatasetRef, Name},
     spec::Split,
 };
+use sqlx::PgConnection;
 
 use crate::{
     Database, ImageObject,
@@ -39,6 +40,8 @@ pub struct Dataset {
     pub created_at: DateTime<Utc>,
     /// When it was frozen.
     pub frozen_at: DateTime<Utc>,
+    /// What it was made of, where its images do not tell.
+    pub origin: Option<String>,
     /// How many images, by split and label.
     pub counts: Vec<(Split, Severity, i64)>,
 }
@@ -62,34 +65,16 @@ pub struct LabelledImage {
 }
 
 impl Database {
-    /// Begins the next version of a dataset. Abandoned drafts of the same name are removed after a day.
+    /// Begins the next version of a dataset. `origin` is what it is made of, where its images do not tell. Abandoned drafts of the same name
+    /// are removed after a day.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn create_draft(&self, name: &Name) -> Result<DraftDataset> {
+    pub async fn create_draft(&self, name: &Name, origin: Option<&str>) -> Result<DraftDataset> {
         let mut tx = self.begin("begin a dataset").await?;
-        sqlx::query!("select pg_advisory_xact_lock(hashtext('dataset ' || $1))", name.as_str())
-            .fetch_one(&mut *tx)
-            .await
-            .during("lock the dataset's name")?;
-        sqlx::query!(
-            "delete from datasets where name = $1 and frozen_at is null and created_at < now() - interval '1 day'",
-            name.as_str()
-        )
-        .execute(&mut *tx)
-        .await
-        .during("remove abandoned drafts")?;
-        let row = sqlx::query!(
-            "insert into datasets (name, version)
-             select $1, coalesce(max(version), 0) + 1 from datasets where name = $1
-             returning id, version",
-            name.as_str()
-        )
-        .fetch_one(&mut *tx)
-        .await
-        .during("begin a dataset")?;
+        let draft = draft(&mut tx, name, origin).await?;
         tx.commit().await.during("begin a dataset")?;
-        Ok(DraftDataset { id: row.id, name: name.to_string(), version: row.version })
+        Ok(draft)
     }
 
     /// Adds images to a draft, idempotently. How many were new to it.
@@ -143,39 +128,9 @@ impl Database {
     /// `Invalid` for a draft without images, `Conflict` when it is frozen already.
     pub async fn freeze(&self, dataset_id: i64) -> Result<(Dataset, bool)> {
         let mut tx = self.begin("begin freezing").await?;
-        let name = lock_draft(&mut tx, dataset_id).await?;
-        let digest = sqlx::query_scalar!(
-            r#"
-            select encode(sha256(convert_to(string_agg(
-                       concat_ws(' ', d.split, d.label, i.etag, i.size_bytes), E'\n'
-                       order by d.split, d.label, i.etag, i.size_bytes), 'UTF8')), 'hex')
-            from dataset_items d join images i on i.id = d.image_id
-            where d.dataset_id = $1
-            "#,
-            dataset_id
-        )
-        .fetch_one(&mut *tx)
-        .await
-        .during("compute the dataset's digest")?
-        .ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, format!("dataset {name} has no images: add some, then freeze it"))
-        })?;
-        let existing = sqlx::query_scalar!("select id from datasets where name = $1 and digest = $2", name, digest)
-            .fetch_optional(&mut *tx)
-            .await
-            .during("look for the same content")?;
-        match existing {
-            Some(_) => sqlx::query!("delete from datasets where id = $1", dataset_id).execute(&mut *tx).await,
-            None => {
-                sqlx::query!("update datasets set digest = $2, frozen_at = now() where id = $1", dataset_id, digest)
-                    .execute(&mut *tx)
-                    .await
-            }
-        }
-        .during("freeze the dataset")?;
+        let (id, existing) = freeze_draft(&mut tx, dataset_id).await?;
         tx.commit().await.during("freeze the dataset")?;
-        let dataset = self.dataset_by_id(existing.unwrap_or(dataset_id)).await?;
-        Ok((dataset, existing.is_some()))
+        Ok((self.dataset_by_id(id).await?, existing))
     }
 
     /// Every frozen version, newest first.
@@ -201,25 +156,15 @@ impl Database {
     /// # Errors
     /// `NotFound` says which versions there are.
     pub async fn dataset(&self, reference: &DatasetRef) -> Result<Dataset> {
-        let id = sqlx::query_scalar!(
-            "select id from datasets
-             where name = $1 and frozen_at is not null and ($2::int is null or version = $2)
-             order by version desc limit 1",
-            reference.name.as_str(),
-            reference.version
-        )
-        .fetch_optional(&self.control)
-        .await
-        .during("find the dataset")?
-        .ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("there is no dataset {reference}: see `perito dataset list`"))
-        })?;
+        let mut connection = self.control.acquire().await.during("find the dataset")?;
+        let (id, _) = find(&mut connection, reference).await?;
+        drop(connection);
         self.dataset_by_id(id).await
     }
 
     pub(crate) async fn dataset_by_id(&self, id: i64) -> Result<Dataset> {
         let row = sqlx::query!(
-            r#"select name, version, digest as "digest!", created_at, frozen_at as "frozen_at!" from datasets
+            r#"select name, version, digest as "digest!", created_at, frozen_at as "frozen_at!", origin from datasets
                where id = $1 and frozen_at is not null"#,
             id
         )
@@ -245,6 +190,7 @@ impl Database {
             digest: row.digest,
             created_at: row.created_at,
             frozen_at: row.frozen_at,
+            origin: row.origin,
             counts,
         })
     }
@@ -280,8 +226,86 @@ impl Database {
     }
 }
 
+/// Begins the next version of a name.
+pub(crate) async fn draft(tx: &mut PgConnection, name: &Name, origin: Option<&str>) -> Result<DraftDataset> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('dataset ' || $1))", name.as_str())
+        .fetch_one(&mut *tx)
+        .await
+        .during("lock the dataset's name")?;
+    sqlx::query!(
+        "delete from datasets where name = $1 and frozen_at is null and created_at < now() - interval '1 day'",
+        name.as_str()
+    )
+    .execute(&mut *tx)
+    .await
+    .during("remove abandoned drafts")?;
+    let row = sqlx::query!(
+        "insert into datasets (name, version, origin)
+         select $1, coalesce(max(version), 0) + 1, $2 from datasets where name = $1
+         returning id, version",
+        name.as_str(),
+        origin
+    )
+    .fetch_one(tx)
+    .await
+    .during("begin a dataset")?;
+    Ok(DraftDataset { id: row.id, name: name.to_string(), version: row.version })
+}
+
+/// Freezes a draft, or drops it for the older version of the name that has the same content. The frozen version's id, and whether it is that
+/// one.
+pub(crate) async fn freeze_draft(tx: &mut PgConnection, dataset_id: i64) -> Result<(i64, bool)> {
+    let name = lock_draft(tx, dataset_id).await?;
+    let digest = sqlx::query_scalar!(
+        r#"
+        select encode(sha256(convert_to(string_agg(
+                   concat_ws(' ', d.split, d.label, i.etag, i.size_bytes), E'\n'
+                   order by d.split, d.label, i.etag, i.size_bytes), 'UTF8')), 'hex')
+        from dataset_items d join images i on i.id = d.image_id
+        where d.dataset_id = $1
+        "#,
+        dataset_id
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .during("compute the dataset's digest")?
+    .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("dataset {name} has no images: add some, then freeze it")))?;
+    let existing = sqlx::query_scalar!("select id from datasets where name = $1 and digest = $2", name, digest)
+        .fetch_optional(&mut *tx)
+        .await
+        .during("look for the same content")?;
+    match existing {
+        Some(_) => sqlx::query!("delete from datasets where id = $1", dataset_id).execute(&mut *tx).await,
+        None => {
+            sqlx::query!("update datasets set digest = $2, frozen_at = now() where id = $1", dataset_id, digest)
+                .execute(&mut *tx)
+                .await
+        }
+    }
+    .during("freeze the dataset")?;
+    Ok((existing.unwrap_or(dataset_id), existing.is_some()))
+}
+
+/// The id and the reference, `name@version`, of a frozen version.
+pub(crate) async fn find(connection: &mut PgConnection, reference: &DatasetRef) -> Result<(i64, String)> {
+    let row = sqlx::query!(
+        r#"select id, name || '@' || version as "reference!" from datasets
+           where name = $1 and frozen_at is not null and ($2::int is null or version = $2)
+           order by version desc limit 1"#,
+        reference.name.as_str(),
+        reference.version
+    )
+    .fetch_optional(connection)
+    .await
+    .during("find the dataset")?
+    .ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("there is no dataset {reference}: see `perito dataset list`"))
+    })?;
+    Ok((row.id, row.reference))
+}
+
 /// Locks a draft and gives its name.
-async fn lock_draft(tx: &mut sqlx::PgConnection, dataset_id: i64) -> Result<String> {
+async fn lock_draft(tx: &mut PgConnection, dataset_id: i64) -> Result<String> {
     let row = sqlx::query!("select name, frozen_at from datasets where id = $1 for update", dataset_id)
         .fetch_optional(tx)
         .await

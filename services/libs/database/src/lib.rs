@@ -5,6 +5,10 @@
 //! | [`pool`] | connections: one pool for control, another for bulk writes |
 //! | [`migrate`] | the schema: applying it, and refusing one that is unknown |
 //! | [`images`], [`datasets`], [`models`] | the catalogue and the registry |
+//! | [`aliases`] | where aliases point: the gate, rollback, history |
+//! | [`measurements`], [`comparison`] | how well versions do, and which of two does better |
+//! | [`removal`] | deleting a version that nothing uses |
+//! | [`labels`] | what adjusters decided, and datasets of it |
 //! | [`jobs`] | submitting, showing, listing and cancelling jobs |
 //! | [`control`] | pausing a job, and changing its priority or limit |
 //! | [`plan`] | a queued job becomes tasks |
@@ -23,7 +27,9 @@
 //!
 //! To add a query: write it with `sqlx::query!` in the module of its table, run `make sqlx-prepare`, commit `.sqlx/`.
 
+pub mod aliases;
 pub mod commit;
+pub mod comparison;
 pub mod control;
 mod copy;
 pub mod datasets;
@@ -32,26 +38,34 @@ mod error;
 pub mod finish;
 pub mod images;
 pub mod jobs;
+pub mod labels;
 pub mod lease;
+pub mod measurements;
 pub mod migrate;
 pub mod models;
 pub mod overview;
 pub mod plan;
 pub mod pool;
 pub mod reap;
+pub mod removal;
 pub mod sweeps;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod workers;
 
+pub use aliases::{AliasMove, Gate, GateCheck, Promotion};
 pub use commit::{EpochRow, Measurement, Prediction, Provenance, ScoreResult};
+pub use comparison::{Comparison, Contender};
 pub use control::JobChange;
 pub use datasets::{Dataset, DraftDataset, LabelledImage};
 pub use error::{Error, ErrorKind, Result};
 pub use images::{ImageObject, NewImage, Registered};
 pub use jobs::{Job, JobFilter, NewJob, Submitted};
+pub use labels::{BadRows, LabelledSelection, LabelsRecorded, NewLabel};
 pub use lease::{AfterFailure, Claim, ClaimedTask, DropReason, Lease};
+pub use measurements::Measured;
 pub use models::{Model, NewModel};
 pub use pool::{Database, DatabaseOptions};
+pub use removal::DeletedModel;
 pub use sweeps::{Standing, SweepRun};
 pub use workers::{Beat, RunningTask, Worker, WorkerReport};

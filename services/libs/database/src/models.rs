@@ -1,4 +1,4 @@
-//! The model registry. A version never changes; only aliases move.
+//! The model registry: versions, which never change. [`crate::aliases`] has what moves.
 
 use chrono::{DateTime, Utc};
 use perito_domain::{
@@ -231,31 +231,6 @@ impl Database {
         .during("list models")?;
         rows.into_iter().map(Model::try_from).collect()
     }
-
-    /// Points an alias to a version.
-    ///
-    /// # Errors
-    /// `NotFound` when there is no such version; `Invalid` when it cannot score.
-    pub async fn promote(&self, name: &Name, version: i32, alias: &Name) -> Result<Model> {
-        let mut tx = self.begin("begin promoting").await?;
-        let model = find(&mut tx, &ModelRef { name: name.clone(), selector: ModelSelector::Version(version) }).await?;
-        if model.class_names.is_empty() {
-            return Err(cannot_score(&model));
-        }
-        sqlx::query!(
-            "insert into model_aliases (name, alias, model_id) values ($1, $2, $3)
-             on conflict (name, alias) do update set model_id = excluded.model_id, updated_at = now()",
-            name.as_str(),
-            alias.as_str(),
-            model.id
-        )
-        .execute(&mut *tx)
-        .await
-        .during("set the alias")?;
-        let model = by_id(&mut tx, model.id).await?;
-        tx.commit().await.during("promote the model")?;
-        Ok(model)
-    }
 }
 
 pub(crate) fn cannot_score(model: &Model) -> Error {
@@ -321,7 +296,9 @@ pub(crate) async fn insert(connection: &mut PgConnection, model: &NewModel, line
         "insert into models (name, version, architecture, dropout, class_names, preprocessing, artifact_bucket, artifact_key,
                              artifact_sha256, artifact_bytes, job_id, dataset_id, dataset_digest, hyperparameters, best_epoch,
                              code_version, source, seed, spec_sha256, libtorch_version, device)
-         select $1, coalesce((select max(version) from models where name = $1), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+         select $1, 1 + greatest((select max(version) from models where name = $1),
+                               -- A number that was given once is never given again.
+                               (select max(version) from deleted_models where name = $1), 0), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
                 (select digest from datasets where id = $11), $12, $13, $14, $15,
                 $16::text::numeric, $17, $18, $19
          returning id",

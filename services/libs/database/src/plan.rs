@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    Database,
+    Database, datasets,
     error::{During, Error, ErrorKind, Result},
     jobs::end_job,
     lease::interval,
@@ -205,18 +205,7 @@ async fn scorer(tx: &mut PgConnection, reference: &ModelRef) -> Result<Model> {
 
 /// Finds a frozen dataset that has images in each of these splits.
 async fn find_dataset(tx: &mut PgConnection, reference: &DatasetRef, splits: &[Split]) -> Result<i64> {
-    let id = sqlx::query_scalar!(
-        "select id from datasets where name = $1 and frozen_at is not null and ($2::int is null or version = $2)
-         order by version desc limit 1",
-        reference.name.as_str(),
-        reference.version
-    )
-    .fetch_optional(&mut *tx)
-    .await
-    .during("find the dataset")?
-    .ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("there is no dataset {reference}: see `perito dataset list`"))
-    })?;
+    let (id, _) = datasets::find(tx, reference).await?;
     for split in splits {
         let any = sqlx::query_scalar!(
             r#"select exists(select from dataset_items where dataset_id = $1 and split = $2) as "any!""#,

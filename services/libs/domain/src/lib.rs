@@ -4,6 +4,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`severity`] | the three classes |
+//! | [`audit`] | who did something, and why |
+//! | [`aliases`] | where an alias has pointed, and its way back |
 //! | [`names`] | references to models and datasets, checked |
 //! | [`spec`] | what a user submits: `train`, `score`, `evaluate` |
 //! | [`lifecycle`] | states of jobs and tasks and the moves between them |
@@ -19,6 +21,8 @@
 //! To add a kind of job: a module in [`spec`], a variant of [`spec::JobSpec`] and of [`lifecycle::JobKind`], and
 //! the compiler names every place that must decide about it.
 
+pub mod aliases;
+pub mod audit;
 pub mod failure;
 pub mod lifecycle;
 pub mod message;

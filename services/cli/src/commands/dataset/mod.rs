@@ -1,8 +1,13 @@
 //! `perito dataset`
 
+mod from_labels;
+mod kaggle;
 mod synthesize;
 
-use std::{path::PathBuf, pin::pin};
+use std::{
+    path::{Path, PathBuf},
+    pin::pin,
+};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -37,6 +42,10 @@ pub enum DatasetCommand {
     Upload(Box<UploadArgs>),
     /// Freezes class folders that are in S3 already as a dataset
     Import(Box<ImportArgs>),
+    /// Downloads a dataset from Kaggle, uploads its class folders and freezes them
+    Kaggle(Box<kaggle::KaggleArgs>),
+    /// Freezes adjusters' decisions as a dataset
+    FromLabels(from_labels::FromLabelsArgs),
     /// Lists the frozen versions of datasets
     List,
     /// Shows a frozen version of a dataset
@@ -107,8 +116,12 @@ pub struct ShowArgs {
 pub(super) async fn run(context: &Context, command: DatasetCommand) -> anyhow::Result<()> {
     let (api, output) = (&context.api, &context.output);
     match command {
-        DatasetCommand::Upload(args) => upload(context, *args).await,
+        DatasetCommand::Upload(args) => {
+            upload(context, &args.name, &args.folder, args.concurrency, &args.store, None).await
+        }
         DatasetCommand::Import(args) => import(context, *args).await,
+        DatasetCommand::Kaggle(args) => kaggle::run(context, *args).await,
+        DatasetCommand::FromLabels(args) => from_labels::run(context, args).await,
         DatasetCommand::List => output.answer(&api.datasets().await?, |list| report::datasets(&list.datasets)),
         DatasetCommand::Show(args) => output.answer(&api.dataset(&args.dataset).await?, report::dataset),
         DatasetCommand::Synthesize(args) => synthesize::run(context, args).await,
@@ -122,25 +135,33 @@ struct Labelled {
     label: Severity,
 }
 
-async fn upload(context: &Context, args: UploadArgs) -> anyhow::Result<()> {
-    let found = labelled::read(&args.folder)?;
+/// Uploads the class folders of a folder and freezes them. `origin` says where the folder is from, if it is not the user's own.
+async fn upload(
+    context: &Context,
+    name: &Name,
+    folder: &Path,
+    concurrency: u16,
+    args: &ObjectStoreArgs,
+    origin: Option<&str>,
+) -> anyhow::Result<()> {
+    let found = labelled::read(folder)?;
     tell_skipped(found.skipped.iter().map(|path| path.display()));
-    let key = |name: &str| format!("datasets/{}/{name}", args.name);
+    let key = |file: &str| format!("datasets/{name}/{file}");
     let uploads: Vec<Upload> = found
         .photos
         .iter()
         .map(|photo| Upload { path: photo.file.path.clone(), key: key(&photo.file.name), bytes: photo.file.bytes })
         .collect();
-    let bucket = &args.store.s3_bucket;
-    let store = store::connect(&args.store)?;
-    let (objects, sent) = store::upload(&store, bucket, &uploads, args.concurrency.into()).await?;
+    let bucket = &args.s3_bucket;
+    let store = store::connect(args)?;
+    let (objects, sent) = store::upload(&store, bucket, &uploads, concurrency.into()).await?;
     let labelled = objects
         .into_iter()
         .zip(&found.photos)
         .map(|(object, photo)| Labelled { object, split: photo.split, label: photo.label })
         .collect();
     let skipped = found.skipped.len();
-    freeze(context, &args.name, bucket, labelled, json!({ "sent": sent, "skipped": skipped })).await
+    freeze(context, name, bucket, labelled, origin, json!({ "sent": sent, "skipped": skipped })).await
 }
 
 async fn import(context: &Context, args: ImportArgs) -> anyhow::Result<()> {
@@ -165,7 +186,7 @@ async fn import(context: &Context, args: ImportArgs) -> anyhow::Result<()> {
             "s3://{bucket}/{prefix} has no images in training/ or validation/: check --bucket and --prefix, or upload with perito dataset upload"
         )));
     }
-    freeze(context, &args.name, bucket, labelled, json!({ "skipped": skipped.len() })).await
+    freeze(context, &args.name, bucket, labelled, None, json!({ "skipped": skipped.len() })).await
 }
 
 /// Registers labelled objects and freezes them as the next version of a dataset.
@@ -174,6 +195,7 @@ async fn freeze(
     name: &Name,
     bucket: &str,
     labelled: Vec<Labelled>,
+    origin: Option<&str>,
     mut document: serde_json::Value,
 ) -> anyhow::Result<()> {
     let api = &context.api;
@@ -197,7 +219,7 @@ async fn freeze(
         .zip(&labelled)
         .map(|(image_id, labelled)| Item { image_id, split: labelled.split, label: labelled.label })
         .collect();
-    let draft = api.create_dataset(name).await?.value;
+    let draft = api.create_dataset(name, origin).await?.value;
     for batch in items.chunks(ITEM_BATCH) {
         api.add_items(draft.id, batch).await?;
     }
@@ -207,9 +229,5 @@ async fn freeze(
     for (field, count) in [("new", totals.new), ("known", totals.known), ("superseded", totals.superseded)] {
         document[field] = count.into();
     }
-    let frozen = frozen.value;
-    context.output.document(&document, || {
-        let known = if frozen.existing { " (the same content was frozen before)" } else { "" };
-        format!("{}{known}\n{}", frozen.dataset.reference, report::counts(&frozen.dataset.counts))
-    })
+    context.output.document(&document, || report::frozen(&frozen.value))
 }

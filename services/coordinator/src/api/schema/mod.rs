@@ -41,6 +41,22 @@ pub(crate) enum Severity {
     Severe,
 }
 
+/// Why an alias moved.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AliasAction {
+    Promote,
+    Rollback,
+}
+
+/// The forms of McNemar's test.
+#[derive(ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum McNemarTest {
+    ExactBinomial,
+    ChiSquare,
+}
+
 /// What a job is to do. Only the fields without a default are needed; unknown fields are refused by name.
 #[derive(ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -191,6 +207,8 @@ mod tests {
         agree::<Severity>(perito_domain::Severity::ALL.iter().map(|severity| severity.as_str()));
         agree::<Architecture>(spec::Architecture::ALL.iter().map(|architecture| architecture.as_str()));
         agree::<training::Stage>(spec::Stage::ALL.iter().map(|stage| stage.as_str()));
+        agree::<AliasAction>(perito_domain::aliases::AliasAction::ALL.iter().map(|action| action.as_str()));
+        agree::<McNemarTest>(perito_domain::metrics::mcnemar::McNemarTest::ALL.iter().map(|test| test.as_str()));
         agree::<Split>(spec::Split::ALL.iter().map(|split| split.as_str()));
     }
 }

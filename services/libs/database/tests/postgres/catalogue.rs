@@ -1,6 +1,6 @@
 //! Images, datasets, models and submissions.
 
-use perito_database::{ErrorKind, NewImage, NewJob, NewModel};
+use perito_database::{ErrorKind, NewImage, NewJob};
 use perito_domain::{
     Severity,
     spec::{JobSpec, Split},
@@ -50,7 +50,7 @@ async fn a_dataset_is_frozen_once_and_the_same_content_is_the_same_version() {
     let ids = world.images(4).await;
     let name = "demo".parse().unwrap();
     let items = |label| ids.iter().map(|id| (*id, Split::Training, label)).collect::<Vec<_>>();
-    let draft = world.db.create_draft(&name).await.unwrap();
+    let draft = world.db.create_draft(&name, None).await.unwrap();
     let empty = world.db.freeze(draft.id).await.unwrap_err();
     assert_eq!(empty.kind(), ErrorKind::Invalid);
     assert_eq!(world.db.add_items(draft.id, &items(Severity::Minor)).await.unwrap(), 4);
@@ -62,11 +62,11 @@ async fn a_dataset_is_frozen_once_and_the_same_content_is_the_same_version() {
     let frozen = world.db.add_items(draft.id, &items(Severity::Minor)).await.unwrap_err();
     assert_eq!(frozen.kind(), ErrorKind::Conflict);
 
-    let draft = world.db.create_draft(&name).await.unwrap();
+    let draft = world.db.create_draft(&name, None).await.unwrap();
     world.db.add_items(draft.id, &items(Severity::Minor)).await.unwrap();
     let (same, existing) = world.db.freeze(draft.id).await.unwrap();
     assert!(existing && same.reference() == "demo@1");
-    let draft = world.db.create_draft(&name).await.unwrap();
+    let draft = world.db.create_draft(&name, None).await.unwrap();
     world.db.add_items(draft.id, &items(Severity::Severe)).await.unwrap();
     let (other, _) = world.db.freeze(draft.id).await.unwrap();
     assert_eq!(other.reference(), "demo@2");
@@ -78,26 +78,6 @@ async fn a_dataset_is_frozen_once_and_the_same_content_is_the_same_version() {
 
 fn name_ref(text: &str) -> perito_domain::names::DatasetRef {
     text.parse().unwrap()
-}
-
-#[tokio::test]
-async fn models_get_versions_and_aliases_move() {
-    let world = World::new().await;
-    let name = "m".parse().unwrap();
-    assert_eq!(world.model("m").await.reference(), "m@1");
-    assert_eq!(world.model("m").await.reference(), "m@2");
-    let production = "production".parse().unwrap();
-    world.db.promote(&name, 1, &production).await.unwrap();
-    let promoted = world.db.promote(&name, 2, &production).await.unwrap();
-    assert_eq!(promoted.aliases, ["production"]);
-    assert_eq!(world.db.model(&"m@production".parse().unwrap()).await.unwrap().version, 2);
-    assert!(world.db.model(&"m@1".parse().unwrap()).await.unwrap().aliases.is_empty());
-    let missing = world.db.model(&"m@staging".parse().unwrap()).await.unwrap_err().to_string();
-    assert!(missing.contains("production") && missing.contains('2'), "says what there is: {missing}");
-    let backbone = NewModel { class_names: Vec::new(), ..new_model("backbone") };
-    world.db.register_model(&backbone).await.unwrap();
-    let refused = world.db.promote(&"backbone".parse().unwrap(), 1, &production).await.unwrap_err();
-    assert!(refused.to_string().contains("--weights"), "{refused}");
 }
 
 #[tokio::test]

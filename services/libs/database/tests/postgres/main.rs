@@ -1,10 +1,14 @@
 //! The database crate against a real Postgres: each test in a database of its own.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod aliases;
 mod catalogue;
+mod comparison;
 mod control;
+mod labels;
 mod lifecycle;
 mod planning;
+mod removal;
 mod results;
 mod scale;
 mod schema;

@@ -30,7 +30,7 @@ async fn sweep(world: &World, folds: Option<u32>) -> (Uuid, Vec<Uuid>) {
         let split = if index % 2 == 0 { Split::Training } else { Split::Validation };
         (*id, split, Severity::ALL[index % 3])
     });
-    let draft = world.db.create_draft(&"d".parse().unwrap()).await.unwrap();
+    let draft = world.db.create_draft(&"d".parse().unwrap(), None).await.unwrap();
     world.db.add_items(draft.id, &items.collect::<Vec<_>>()).await.unwrap();
     world.db.freeze(draft.id).await.unwrap();
     let train = json!({"model": "severity", "dataset": "d", "architecture": "cnn4"});

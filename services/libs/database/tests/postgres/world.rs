@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use perito_database::{
-    Claim, ClaimedTask, Database, Model, NewImage, NewJob, NewModel, Prediction, ScoreResult, testing::TestDatabase,
+    Claim, ClaimedTask, Database, Gate, Measurement, Model, NewImage, NewJob, NewModel, Prediction, Promotion,
+    ScoreResult, testing::TestDatabase,
 };
 use perito_domain::{
     Severity,
+    audit::Signature,
     lifecycle::JobKind,
+    metrics::measure,
     preprocessing::Preprocessing,
-    spec::{Architecture, JobSpec},
+    spec::{Architecture, JobSpec, Split},
 };
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row};
@@ -101,6 +104,66 @@ impl World {
         self.db.dispatch(kind, 1000, 1000, confirm).await.unwrap().published
     }
 
+    /// A frozen dataset whose validation split has this many images, and one to train on; its reference.
+    pub async fn dataset(&self, name: &str, validation: usize) -> String {
+        let draft = self.db.create_draft(&name.parse().unwrap(), None).await.unwrap();
+        let ids = self.images(validation + 1).await;
+        let split = |place| if place == 0 { Split::Training } else { Split::Validation };
+        let label = |place: usize| Severity::ALL[place % 3];
+        let items: Vec<_> = ids.iter().enumerate().map(|(place, id)| (*id, split(place), label(place))).collect();
+        self.db.add_items(draft.id, &items).await.unwrap();
+        self.db.freeze(draft.id).await.unwrap().0.reference()
+    }
+
+    /// Evaluates a model on the validation split: right on these images by their place, wrong on the others.
+    pub async fn evaluate(&self, model: &str, dataset: &str, right: impl Fn(usize) -> bool) -> Uuid {
+        let job = self.submit(json!({"kind": "evaluate", "model": model, "dataset": dataset})).await;
+        assert_eq!(self.db.plan_next().await.unwrap().unwrap().refused, None);
+        let task = self.claim(self.tasks(job).await[0]).await;
+        let items = self.db.dataset_items(task.dataset_id.unwrap(), Some(Split::Validation)).await.unwrap();
+        let scored: Vec<_> = items
+            .iter()
+            .enumerate()
+            .map(|(place, item)| {
+                let class = if right(place) { item.label.index() } else { (item.label.index() + 1) % 3 };
+                let mut probabilities = [0.1; 3];
+                probabilities[class] = 0.8;
+                (item, probabilities)
+            })
+            .collect();
+        let labelled: Vec<_> = scored.iter().map(|(item, probabilities)| (item.label, *probabilities)).collect();
+        let (metrics, certainty) = measure(&labelled);
+        let predictions = scored
+            .iter()
+            .map(|(item, probabilities)| Prediction { image_id: item.image.id, probabilities: *probabilities })
+            .collect();
+        let measurement = Measurement { split: Split::Validation, metrics, certainty, predictions };
+        self.db.commit_evaluation(&task, &measurement, &[]).await.unwrap();
+        self.db.finish_jobs().await.unwrap();
+        job
+    }
+
+    /// Scores all images with the same probabilities, by the version that the reference means; the finished job.
+    pub async fn score_all(&self, model: &str, probabilities: [f32; 3]) -> Uuid {
+        let mut spec = by_prefix(1000);
+        spec["model"] = json!(model);
+        let job = self.submit(spec).await;
+        assert_eq!(self.db.plan_next().await.unwrap().unwrap().refused, None);
+        for task in self.tasks(job).await {
+            let task = self.claim(task).await;
+            let predictions =
+                task.images.iter().map(|image| Prediction { image_id: image.id, probabilities }).collect();
+            self.db.commit_score(&task, &ScoreResult { predictions, failures: Vec::new() }).await.unwrap();
+        }
+        self.db.finish_jobs().await.unwrap();
+        job
+    }
+
+    /// Points an alias to a version, whatever the gate says.
+    pub async fn force(&self, model: &str, version: i32, alias: &str) {
+        self.db.promote(&Promotion { gate: forced(), ..promotion(model, version, alias) }).await.unwrap();
+    }
+
     pub async fn execute(&self, sql: &str) {
         sqlx::query(AssertSqlSafe(sql)).execute(self.test.pool()).await.unwrap();
     }
@@ -112,6 +175,25 @@ impl World {
     pub async fn text(&self, sql: &str) -> String {
         sqlx::query(AssertSqlSafe(sql)).fetch_one(self.test.pool()).await.unwrap().get(0)
     }
+}
+
+/// A promotion by ana, compared on the dataset `d`.
+pub fn promotion(model: &str, version: i32, alias: &str) -> Promotion {
+    Promotion {
+        name: model.parse().unwrap(),
+        version,
+        alias: alias.parse().unwrap(),
+        gate: Gate { dataset: Some("d".parse().unwrap()), split: Split::Validation, margin: 0.01, force: false },
+        signature: signature("a test"),
+    }
+}
+
+pub fn forced() -> Gate {
+    Gate { dataset: None, split: Split::Validation, margin: 0.01, force: true }
+}
+
+pub fn signature(reason: &str) -> Signature {
+    Signature { by: Some("ana".parse().unwrap()), reason: Some(reason.parse().unwrap()) }
 }
 
 pub fn image(key: &str, etag: &str) -> NewImage {

@@ -5,11 +5,13 @@
 //! | here | what follows from the confusion matrix |
 //! | [`probability`] | what needs the probabilities: log loss, calibration error, ROC AUC |
 //! | [`bootstrap`] | confidence intervals |
+//! | [`mcnemar`] | whether two models differ by more than chance |
 //!
 //! A precision, recall or F1 whose denominator is zero is 0 (`zero_division=0`). Macro F1 is the mean of the classes' F1,
 //! not the F1 of the mean precision and recall.
 
 pub mod bootstrap;
+pub mod mcnemar;
 pub mod probability;
 
 use serde::{Deserialize, Serialize};

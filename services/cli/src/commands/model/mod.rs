@@ -1,5 +1,11 @@
 //! `perito model`
 
+mod card;
+mod compare;
+mod delete;
+mod measure;
+mod promote;
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -30,8 +36,18 @@ pub enum ModelCommand {
     Show(ShowArgs),
     /// Registers weights from a file
     Import(Box<ImportArgs>),
-    /// Points an alias to a version
-    Promote(PromoteArgs),
+    /// Points an alias to a version, if it does as well as the present one
+    Promote(promote::PromoteArgs),
+    /// Points an alias back to the version before the last promotion
+    Rollback(promote::RollbackArgs),
+    /// Shows where a model's aliases have pointed, and who moved them when and why
+    History(promote::HistoryArgs),
+    /// Compares two versions on the same images
+    Compare(compare::CompareArgs),
+    /// Writes a version's model card
+    Card(card::CardArgs),
+    /// Deletes a version that nothing uses
+    Delete(Box<delete::DeleteArgs>),
 }
 
 /// Which models to list.
@@ -86,20 +102,6 @@ pub struct ImportArgs {
     store: ObjectStoreArgs,
 }
 
-/// Which alias to point where.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Jobs that were planned before keep the version that they were planned with.\n\nExamples:\n  perito model promote severity@3 --alias production\n  perito model promote severity --alias candidate"
-)]
-pub struct PromoteArgs {
-    /// NAME@VERSION; NAME for the newest version, or NAME@ALIAS for what another alias points to
-    #[arg(value_name = "MODEL")]
-    model: ModelRef,
-    /// The alias, such as production
-    #[arg(long)]
-    alias: Name,
-}
-
 pub(super) async fn run(context: &Context, command: ModelCommand) -> anyhow::Result<()> {
     let (api, output) = (&context.api, &context.output);
     match command {
@@ -116,11 +118,12 @@ pub(super) async fn run(context: &Context, command: ModelCommand) -> anyhow::Res
             output.answer(&model, |model| report::model(model, evaluation.as_ref(), output.colour))
         }
         ModelCommand::Import(args) => import(context, *args).await,
-        ModelCommand::Promote(args) => {
-            let version = api.model(&args.model).await?.value;
-            let model = api.promote(&version.name, version.version, &args.alias).await?;
-            output.answer(&model, |model| format!("{} is {} now", model.reference, args.alias))
-        }
+        ModelCommand::Promote(args) => promote::promote(context, args).await,
+        ModelCommand::Rollback(args) => promote::roll_back(context, args).await,
+        ModelCommand::History(args) => promote::history(context, args).await,
+        ModelCommand::Compare(args) => compare::run(context, args).await,
+        ModelCommand::Card(args) => card::run(context, args).await,
+        ModelCommand::Delete(args) => delete::run(context, *args).await,
     }
 }
 
