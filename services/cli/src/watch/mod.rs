@@ -112,3 +112,47 @@ pub fn outcome(job: &Job) -> Result<(), JobEnded> {
         JobState::Queued | JobState::Running | JobState::Succeeded => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use axum::{Json, Router, http::StatusCode, response::IntoResponse as _};
+    use serde_json::json;
+
+    use super::*;
+
+    /// An API that is there for one look and then not available.
+    async fn fleeting() -> Api {
+        let looks = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let router = Router::new().fallback(move || {
+            let first = looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            let job = json!({
+                "id": Uuid::nil(), "kind": "score", "state": "running", "spec": {}, "priority": 4,
+                "images": {"total": 120, "scored": 44, "failed": 2}, "epochs_done": 0, "created_at": "2026-10-01T02:00:00Z",
+                "tasks": {"total": 3, "runnable": 1, "dispatched": 0, "running": 1, "succeeded": 1, "failed": 0, "cancelled": 0},
+            });
+            let busy = (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"detail": "too many requests are in hand"})));
+            async move { if first { Json(job).into_response() } else { busy.into_response() } }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Api::new(url.parse().unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn patience_has_an_end_that_says_how_to_go_on() {
+        perito_runtime::install_crypto_provider();
+        let tick = Duration::from_millis(10);
+        let watch = Watch {
+            interval: tick,
+            backoff: Backoff { base: tick, cap: tick },
+            look: Duration::from_millis(50),
+            patience: Duration::from_millis(200),
+        };
+        let error = watch.until_end(&fleeting().await, Uuid::nil()).await.unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("gave up watching") && text.contains("perito job watch"), "{text}");
+        assert_eq!(crate::exit::code(&error), 6);
+    }
+}

@@ -301,7 +301,7 @@ mod tests {
             [json!({"name": "grid", "fields": {"seed": [1]}}), json!({"name": "random", "trials": 1, "fields": {}})]
         {
             let train = json!({"model": "m", "dataset": "d", "architecture": "cnn4"});
-            let spec = completed(json!({"kind": "sweep", "train": train, "search": search}));
+            let spec = completed(json!({"kind": "sweep", "train": train, "search": search, "concurrency": 3}));
             assert_eq!(properties(&documented::<SweepSpec>(), None), fields(&spec));
             let variant = Some(("name", search["name"].as_str().unwrap()));
             assert_eq!(properties(&documented::<Search>(), variant), fields(&spec["search"]));
