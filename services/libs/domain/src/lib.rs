@@ -7,6 +7,8 @@
 //! | [`audit`] | who did something, and why |
 //! | [`aliases`] | where an alias has pointed, and its way back |
 //! | [`names`] | references to models and datasets, checked |
+//! | [`photograph`] | what the catalogue knows a photograph by, checked |
+//! | [`claims`] | which claim a photograph belongs to, by its key |
 //! | [`spec`] | what a user submits: `train`, `score`, `evaluate` |
 //! | [`lifecycle`] | states of jobs and tasks and the moves between them |
 //! | [`window`] | which tasks hold the places in the broker |
@@ -23,12 +25,14 @@
 
 pub mod aliases;
 pub mod audit;
+pub mod claims;
 pub mod failure;
 pub mod lifecycle;
 pub mod message;
 pub mod metrics;
 pub mod names;
 pub mod parameters;
+pub mod photograph;
 pub mod preprocessing;
 pub mod random;
 pub mod retry;
