@@ -9,6 +9,8 @@
 //! | [`measurements`], [`comparison`] | how well versions do, and which of two does better |
 //! | [`removal`] | deleting a version that nothing uses |
 //! | [`labels`] | what adjusters decided, and datasets of it |
+//! | [`intake`] | photographs that other systems hand in: staged rows, events of the object store |
+//! | [`settings`] | what an operator may change while everything runs |
 //! | [`jobs`] | submitting, showing, listing and cancelling jobs |
 //! | [`control`] | pausing a job, and changing its priority or limit |
 //! | [`plan`] | a queued job becomes tasks |
@@ -37,6 +39,7 @@ pub mod dispatch;
 mod error;
 pub mod finish;
 pub mod images;
+pub mod intake;
 pub mod jobs;
 pub mod labels;
 pub mod lease;
@@ -48,6 +51,7 @@ pub mod plan;
 pub mod pool;
 pub mod reap;
 pub mod removal;
+pub mod settings;
 pub mod sweeps;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -60,6 +64,7 @@ pub use control::JobChange;
 pub use datasets::{Dataset, DraftDataset, LabelledImage};
 pub use error::{Error, ErrorKind, Result};
 pub use images::{ImageObject, NewImage, Registered};
+pub use intake::{ObjectChange, ObjectEvent, Taken};
 pub use jobs::{Job, JobFilter, NewJob, Submitted};
 pub use labels::{BadRows, LabelledSelection, LabelsRecorded, NewLabel};
 pub use lease::{AfterFailure, Claim, ClaimedTask, DropReason, Lease};
@@ -67,5 +72,6 @@ pub use measurements::Measured;
 pub use models::{Model, NewModel};
 pub use pool::{Database, DatabaseOptions};
 pub use removal::DeletedModel;
+pub use settings::Settings;
 pub use sweeps::{Standing, SweepRun};
 pub use workers::{Beat, RunningTask, Worker, WorkerReport};

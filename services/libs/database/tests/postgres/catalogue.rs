@@ -33,7 +33,7 @@ async fn what_cannot_be_registered_is_named() {
     for (odd, word) in [
         (NewImage { key: String::new(), ..image("", "1") }, "key"),
         (NewImage { size_bytes: -1, ..image("a", "1") }, "size"),
-        (NewImage { etag: String::new(), ..image("a", "1") }, "ETag"),
+        (NewImage { etag: String::new(), ..image("a", "1") }, "etag"),
         (NewImage { bucket: "b".repeat(64), ..image("a", "1") }, "bucket"),
         (NewImage { claim_id: Some(String::new()), ..image("a", "1") }, "claim"),
     ] {

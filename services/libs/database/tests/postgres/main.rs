@@ -3,8 +3,10 @@
 
 mod aliases;
 mod catalogue;
+mod claims;
 mod comparison;
 mod control;
+mod intake;
 mod labels;
 mod lifecycle;
 mod planning;

@@ -42,10 +42,15 @@ async fn the_analyst_reads_views_and_nothing_else() {
     let world = World::new().await;
     let mut connection = world.test.pool().acquire().await.unwrap();
     sqlx::query("set role perito_analyst").execute(&mut *connection).await.unwrap();
-    sqlx::query("select * from analytics.claim_severity").execute(&mut *connection).await.unwrap();
+    for allowed in ["claim_severity", "claim_severity_at(0.9)", "backlog"] {
+        let select = sqlx::AssertSqlSafe(format!("select * from analytics.{allowed}"));
+        sqlx::query(select).execute(&mut *connection).await.unwrap();
+    }
     for forbidden in [
         "select * from jobs",
         "select * from predictions",
+        "select * from settings",
+        "select * from intake.staging",
         "insert into dataset_items values (1, 1, 'training', 'minor')",
         "drop view analytics.job_runs",
     ] {
