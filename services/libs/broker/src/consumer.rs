@@ -7,19 +7,18 @@ use futures::StreamExt;
 use lapin::{
     Channel,
     message::Delivery as Raw,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions},
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{FieldTable, ShortString},
 };
-use perito_domain::{lifecycle::JobKind, message::TaskMessage};
-use perito_proto::v1;
-use prost::Message;
+use perito_domain::lifecycle::JobKind;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     connection::{BACKOFF, Connector},
-    delivery::{Delivery, give_back},
+    delivery::{Delivery, give_back, to_dead_letters},
     error::{Error, ErrorKind, Result, within},
+    feed::{Feed, StoreEvents, Tasks},
     options::BrokerOptions,
     topology::{Topology, name},
 };
@@ -44,27 +43,44 @@ impl Consumer {
     pub fn start(&self, kinds: &[JobKind], prefetch: u16, stop: CancellationToken) -> mpsc::Receiver<Delivery> {
         let (sender, receiver) = mpsc::channel(1);
         for kind in kinds.iter().copied() {
-            let subscription = Subscription {
-                connector: Arc::clone(&self.connector),
-                kind,
-                prefetch: prefetch.max(1),
-                sender: sender.clone(),
-                stop: stop.clone(),
-            };
-            tokio::spawn(subscription.run());
+            self.subscribe(Tasks(kind), prefetch, &sender, &stop);
         }
         receiver
+    }
+
+    /// Receives the events of an object store, as they were published, likewise.
+    pub fn start_store_events(&self, prefetch: u16, stop: CancellationToken) -> mpsc::Receiver<Delivery<Vec<u8>>> {
+        let (sender, receiver) = mpsc::channel(1);
+        self.subscribe(StoreEvents, prefetch, &sender, &stop);
+        receiver
+    }
+
+    fn subscribe<F: Feed>(
+        &self,
+        feed: F,
+        prefetch: u16,
+        sender: &mpsc::Sender<Delivery<F::Message>>,
+        stop: &CancellationToken,
+    ) {
+        let subscription = Subscription {
+            connector: Arc::clone(&self.connector),
+            feed,
+            prefetch: prefetch.max(1),
+            sender: sender.clone(),
+            stop: stop.clone(),
+        };
+        tokio::spawn(subscription.run());
     }
 }
 
 const RECEIVE: &str = "receive a message";
 
 /// Feeds one receiver from one queue.
-struct Subscription {
+struct Subscription<F: Feed> {
     connector: Arc<Connector>,
-    kind: JobKind,
+    feed: F,
     prefetch: u16,
-    sender: mpsc::Sender<Delivery>,
+    sender: mpsc::Sender<Delivery<F::Message>>,
     stop: CancellationToken,
 }
 
@@ -79,7 +95,7 @@ enum End {
     Stale,
 }
 
-impl Subscription {
+impl<F: Feed> Subscription<F> {
     async fn run(self) {
         let mut failures = 0;
         let mut reported = String::new();
@@ -91,9 +107,9 @@ impl Subscription {
             };
             let error = match subscribed {
                 Ok((channel, consumer)) => {
-                    tracing::debug!(task.kind = %self.kind, "consuming");
+                    tracing::debug!(queue.kind = self.feed.kind(), "consuming");
                     if !reported.is_empty() {
-                        tracing::info!(task.kind = %self.kind, consumer.failures = failures, "consuming again");
+                        tracing::info!(queue.kind = self.feed.kind(), consumer.failures = failures, "consuming again");
                         reported.clear();
                     }
                     failures = 0;
@@ -106,10 +122,14 @@ impl Subscription {
                 Err(error) => error,
             };
             failures += 1;
-            metrics::counter!("perito_consumer_losses_total", "kind" => self.kind.as_str()).increment(1);
+            metrics::counter!("perito_consumer_losses_total", "kind" => self.feed.kind()).increment(1);
             let message = error.to_string();
             if message != reported {
-                tracing::warn!(task.kind = %self.kind, error.message = message, "not consuming, will go on trying");
+                tracing::warn!(
+                    queue.kind = self.feed.kind(),
+                    error.message = message,
+                    "not consuming, will go on trying"
+                );
                 reported = message;
             }
             tokio::select! {
@@ -126,7 +146,8 @@ impl Subscription {
         let topology = Topology::new(&options.namespace)?;
         let channel = self.connector.channel(&topology).await?;
         within(limit, "limit unsettled messages", channel.basic_qos(self.prefetch, BasicQosOptions::default())).await?;
-        let queue = name(topology.queue(self.kind));
+        within(limit, "declare a queue", self.feed.declare(&topology, &channel)).await?;
+        let queue = name(self.feed.queue(&topology));
         let consume =
             channel.basic_consume(queue, ShortString::default(), BasicConsumeOptions::default(), FieldTable::default());
         let consumer = within(limit, "consume a queue", consume).await?;
@@ -157,14 +178,14 @@ impl Subscription {
                     continue;
                 }
             };
-            let message = match self.read(&raw) {
+            let message = match self.feed.read(&raw.data) {
                 Ok(message) => message,
                 Err(reason) => {
                     self.refuse(&raw, &reason).await;
                     continue;
                 }
             };
-            metrics::counter!("perito_messages_received_total", "kind" => self.kind.as_str()).increment(1);
+            metrics::counter!("perito_messages_received_total", "kind" => self.feed.kind()).increment(1);
             let delivery = Delivery::new(message, raw.acker, Arc::clone(channel), self.stop.clone());
             tokio::select! {
                 biased;
@@ -176,27 +197,16 @@ impl Subscription {
         end
     }
 
-    fn read(&self, raw: &Raw) -> std::result::Result<TaskMessage, String> {
-        let wire = v1::TaskMessage::decode(raw.data.as_slice()).map_err(|error| error.to_string())?;
-        let message = TaskMessage::try_from(wire).map_err(|error| error.to_string())?;
-        if message.kind != self.kind {
-            return Err(format!("a message of kind {} in the queue of kind {}", message.kind, self.kind));
-        }
-        Ok(message)
-    }
-
     /// To the dead-letter queue.
     async fn refuse(&self, raw: &Raw, reason: &str) {
-        metrics::counter!("perito_messages_dead_lettered_total", "kind" => self.kind.as_str()).increment(1);
+        metrics::counter!("perito_messages_dead_lettered_total", "kind" => self.feed.kind()).increment(1);
         tracing::warn!(
-            task.kind = %self.kind,
+            queue.kind = self.feed.kind(),
             message.bytes = raw.data.len(),
             error.message = reason,
             "message goes to the dead-letter queue"
         );
-        let reject = raw.acker.reject(BasicRejectOptions { requeue: false });
-        // If it fails, the channel is gone; the message comes again.
-        let _ = within(self.connector.options().request_timeout, "reject a message", reject).await;
+        to_dead_letters(&raw.acker).await;
     }
 
     /// Takes no more and gives back what was received and not handed out. The channel stays open for what was.

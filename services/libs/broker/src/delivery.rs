@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lapin::{
     Acker, Channel,
-    options::{BasicAckOptions, BasicNackOptions},
+    options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
 };
 use perito_domain::message::TaskMessage;
 use tokio::time::timeout;
@@ -20,9 +20,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// An acknowledgement whose channel is gone is without effect: the broker has taken the message back already.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct Delivery<M = TaskMessage> {
     /// The message.
-    pub message: TaskMessage,
+    pub message: M,
     settlement: Option<Settlement>,
 }
 
@@ -35,8 +35,8 @@ struct Settlement {
     stop: CancellationToken,
 }
 
-impl Delivery {
-    pub(crate) fn new(message: TaskMessage, acker: Acker, channel: Arc<Channel>, stop: CancellationToken) -> Self {
+impl<M> Delivery<M> {
+    pub(crate) fn new(message: M, acker: Acker, channel: Arc<Channel>, stop: CancellationToken) -> Self {
         Self { message, settlement: Some(Settlement { acker, _channel: channel, stop }) }
     }
 
@@ -52,9 +52,16 @@ impl Delivery {
             Err(_) => tracing::debug!("acknowledgement stuck"),
         }
     }
+
+    /// Sends the message to the dead-letter queue. If that does not get through, the message comes again.
+    pub async fn reject(mut self) {
+        if let Some(settlement) = self.settlement.take() {
+            to_dead_letters(&settlement.acker).await;
+        }
+    }
 }
 
-impl Drop for Delivery {
+impl<M> Drop for Delivery<M> {
     fn drop(&mut self) {
         // Without a runtime the connection is ending, which gives everything back.
         if let Some(settlement) = self.settlement.take()
@@ -76,4 +83,10 @@ pub(crate) async fn give_back(acker: &Acker) {
     let requeue = BasicNackOptions { requeue: true, ..Default::default() };
     // If it fails, the channel is gone, and the message has been given back with it.
     let _ = timeout(SEND_TIMEOUT, acker.nack(requeue)).await;
+}
+
+/// Lets the broker move the message to the dead-letter queue.
+pub(crate) async fn to_dead_letters(acker: &Acker) {
+    // If it fails, the channel is gone; the message comes again.
+    let _ = timeout(SEND_TIMEOUT, acker.reject(BasicRejectOptions { requeue: false })).await;
 }

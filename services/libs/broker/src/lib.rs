@@ -1,6 +1,6 @@
-//! All AMQP: hints that a task may be runnable, to RabbitMQ and back. No type of the client library leaves this crate.
+//! All AMQP: hints that a task may be runnable, to RabbitMQ and back, and events of an object store. No type of the client library leaves this crate.
 //!
-//! A message is never a lock and never the only copy of anything: it may be lost, doubled, late or out of order, and no
+//! A task message is never a lock and never the only copy of anything: it may be lost, doubled, late or out of order, and no
 //! result changes. What this crate owes is that loss is noticed where it can be (a message that was not confirmed is an error)
 //! and that publisher and consumer come back by themselves after any outage.
 //!
@@ -11,6 +11,7 @@
 //! | [`connection`] | one connection, made anew when it is lost |
 //! | [`publisher`] | messages out, each confirmed or an error |
 //! | [`consumer`] | messages in, for ever |
+//! | [`feed`] | what is consumed: task messages, events of an object store |
 //! | [`delivery`] | one message in hand, to be settled |
 //! | [`error`] | what can go wrong, by kind |
 //!
@@ -20,6 +21,7 @@ mod connection;
 mod consumer;
 mod delivery;
 mod error;
+mod feed;
 mod options;
 mod publisher;
 mod topology;

@@ -5,6 +5,8 @@
 //! | `{namespace}.tasks` | direct exchange; the routing key is the kind of task |
 //! | `{namespace}.train`, `.score`, `.evaluate` | quorum queues, one for each kind |
 //! | `{namespace}.dead-letter` | fanout exchange, and the quorum queue behind it, for what no build of this release can read |
+//! | `{namespace}.s3-events` | fanout exchange to which an object store publishes, and the quorum queue behind it; made by whoever consumes it |
+//! | `{namespace}.s3-events.dead-letter` | likewise, for events that cannot be acted on |
 //!
 //! Only arguments that RabbitMQ 3.10 and 4.x take alike: quorum queues know no priorities, and their delivery limit differs
 //! between versions (none, then 20), so nothing relies on a message being requeued: retries are Postgres' business.
@@ -22,6 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_NAMESPACE_BYTES: usize = 128;
 /// Dead letters that are kept. Beyond them the oldest go.
 const MAX_DEAD_LETTERS: i64 = 100_000;
+/// Events that wait. Beyond them the store is refused, and keeps its events or says so: they are the only copy of their news.
+const MAX_STORE_EVENTS: i64 = 1_000_000;
 
 /// The names within one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,14 +65,51 @@ impl Topology {
         format!("{}.dead-letter", self.namespace)
     }
 
+    /// The exchange to which an object store publishes its events, and the queue behind it.
+    pub fn store_events(&self) -> String {
+        format!("{}.s3-events", self.namespace)
+    }
+
+    /// The exchange, and the queue, for events that cannot be acted on.
+    pub fn store_events_dead_letter(&self) -> String {
+        format!("{}.s3-events.dead-letter", self.namespace)
+    }
+
+    /// Makes what is missing for events of an object store. Doing it twice changes nothing.
+    pub(crate) async fn declare_store_events(&self, channel: &Channel) -> lapin::Result<()> {
+        let text = |text: String| AMQPValue::LongString(text.into());
+        let dead = self.store_events_dead_letter();
+        let limit = |most| ("x-max-length", AMQPValue::LongLongInt(most));
+        self.declare_fanout(channel, name(dead.clone()), [limit(MAX_DEAD_LETTERS)]).await?;
+        let arguments = [
+            limit(MAX_STORE_EVENTS),
+            ("x-overflow", text("reject-publish".to_owned())),
+            ("x-dead-letter-exchange", text(dead)),
+            // Out of this queue only once it is in the other one.
+            ("x-dead-letter-strategy", text("at-least-once".to_owned())),
+        ];
+        self.declare_fanout(channel, name(self.store_events()), arguments).await
+    }
+
+    /// A fanout exchange and the queue of the same name behind it.
+    async fn declare_fanout<const N: usize>(
+        &self,
+        channel: &Channel,
+        both: ShortString,
+        arguments: [(&str, AMQPValue); N],
+    ) -> lapin::Result<()> {
+        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        channel.exchange_declare(both.clone(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
+        self.declare_queue(channel, both.clone(), arguments).await?;
+        self.bind(channel, both.clone(), both, ShortString::default()).await
+    }
+
     /// Makes what is missing. Doing it twice changes nothing.
     pub(crate) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        let (tasks, dead) = (name(self.exchange()), name(self.dead_letter()));
-        channel.exchange_declare(dead.clone(), ExchangeKind::Fanout, durable, FieldTable::default()).await?;
         let limit = [("x-max-length", AMQPValue::LongLongInt(MAX_DEAD_LETTERS))];
-        self.declare_queue(channel, dead.clone(), limit).await?;
-        self.bind(channel, dead.clone(), dead.clone(), ShortString::default()).await?;
+        self.declare_fanout(channel, name(self.dead_letter()), limit).await?;
+        let tasks = name(self.exchange());
         channel.exchange_declare(tasks.clone(), ExchangeKind::Direct, durable, FieldTable::default()).await?;
         for kind in JobKind::ALL {
             let queue = name(self.queue(*kind));
@@ -128,6 +169,7 @@ mod tests {
         assert_eq!(topology.exchange(), "night-1.tasks");
         assert_eq!(topology.queue(JobKind::Score), "night-1.score");
         assert_eq!(topology.dead_letter(), "night-1.dead-letter");
+        assert_eq!(topology.store_events(), "night-1.s3-events");
     }
 
     #[test]
