@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, Parser};
 use perito_broker::BrokerOptions;
 use perito_database::DatabaseOptions;
+use perito_domain::claims::ClaimRule;
 use perito_runtime::{BrokerArgs, DatabaseArgs, ShutdownArgs, TelemetryArgs};
+
+use crate::store_events::watched::Watched;
 
 /// Serves the API, and plans, dispatches and finishes jobs. Any number of replicas may run.
 #[derive(Debug, Clone, Parser)]
@@ -26,6 +29,9 @@ pub struct Config {
     /// Pace of the loops.
     #[command(flatten)]
     pub loops: LoopArgs,
+    /// Where photographs come from.
+    #[command(flatten)]
+    pub intake: IntakeArgs,
     /// Postgres.
     #[command(flatten)]
     pub database: DatabaseArgs,
@@ -66,6 +72,26 @@ pub struct LoopArgs {
     /// How long a dispatched task may lack both a message and a worker before it is dispatched again.
     #[arg(long, env = "PERITO_LOST_AFTER", default_value = "10s", value_parser = humantime::parse_duration)]
     pub lost_after: Duration,
+}
+
+/// Where photographs come from, besides the API.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Intake")]
+pub struct IntakeArgs {
+    /// Takes photographs from the object store's event notifications: the buckets, or the starts of keys in them, separated by commas.
+    /// The store publishes to the exchange NAMESPACE.s3-events. Off unless given.
+    #[arg(long, env = "PERITO_S3_EVENTS", value_name = "BUCKET[/PREFIX]", value_delimiter = ',')]
+    pub s3_events: Vec<Watched>,
+    /// A regular expression whose group `claim` is the claim's id in a key, as in `/(?<claim>C[0-9]+)_`. Without it the claim is the
+    /// name of the folder that holds the photograph.
+    #[arg(long, env = "PERITO_CLAIM_PATTERN", value_name = "REGEX")]
+    pub claim_pattern: Option<ClaimRule>,
+}
+
+impl IntakeArgs {
+    pub(crate) fn claims(&self) -> ClaimRule {
+        self.claim_pattern.clone().unwrap_or_default()
+    }
 }
 
 impl Config {

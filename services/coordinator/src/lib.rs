@@ -6,6 +6,7 @@
 //! | [`service`] | the process: start, health, shutdown |
 //! | [`api`] | a file for each resource: routes and wire types |
 //! | [`loops`] | a file for each loop |
+//! | [`store_events`] | photographs from the object store's event notifications |
 //!
 //! Postgres decides, RabbitMQ delivers: no state lives here, so any number of replicas may run. To add a route, see
 //! [`api`]; to add a loop, see [`loops`].
@@ -14,3 +15,4 @@ pub mod api;
 pub mod config;
 pub mod loops;
 pub mod service;
+pub mod store_events;

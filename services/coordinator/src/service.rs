@@ -3,7 +3,7 @@
 use std::future::IntoFuture;
 
 use anyhow::Context;
-use perito_broker::{ErrorKind, Publisher};
+use perito_broker::{Consumer, ErrorKind, Publisher};
 use perito_database::Database;
 use perito_domain::retry::{Backoff, ErrorClass};
 use perito_runtime::{health::Health, lifecycle::Shutdown, telemetry};
@@ -43,16 +43,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("listen on {} (choose another address with --listen)", config.listen))?;
     let publisher = broker(&config).await?;
     let (wake, queues) = (Wake::default(), Queues::default());
-    loops::start(
-        &Loops {
-            database: database.clone(),
-            publisher: publisher.clone(),
-            wake: wake.clone(),
-            queues: queues.clone(),
-            pace: config.loops,
-        },
-        &shutdown,
-    );
+    let loops = Loops {
+        database: database.clone(),
+        publisher: publisher.clone(),
+        consumer: Consumer::new(config.broker_options()),
+        wake: wake.clone(),
+        queues: queues.clone(),
+        pace: config.loops,
+        intake: config.intake,
+    };
+    loops::start(&loops, &shutdown);
     let limits = Limits::new(config.api.max_requests.into(), config.api.request_timeout);
     let health = checks(Health::new(shutdown.soft().clone(), metrics), &database, &publisher);
     let router = api::router(App { database, wake, queues }, limits, health.router());

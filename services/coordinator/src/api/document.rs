@@ -18,6 +18,7 @@ use utoipa::OpenApi;
         (name = "labels", description = "What adjusters decided"),
         (name = "models", description = "The registry"),
         (name = "operation", description = "Workers, queues, throughput"),
+        (name = "settings", description = "What may be changed while everything runs"),
     ),
 )]
 struct Preamble;

@@ -1,19 +1,20 @@
 //! Images: the catalogue that jobs select from.
 
 use axum::extract::State;
+use chrono::{DateTime, Utc};
 use perito_database::NewImage;
 use perito_domain::Severity;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{App, extract::Json, problem::Problem, refusals, schema, text::check_length};
+use super::{App, extract::Json, problem::Problem, refusals, schema};
 
 /// The most images in one request.
 const MAX_BATCH: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(register_images))
+    OpenApiRouter::new().routes(routes!(register_images)).routes(routes!(show_backlog))
 }
 
 /// Photographs to register.
@@ -36,7 +37,7 @@ pub(crate) struct Image {
     /// The bucket that holds it, 1 to 63 characters.
     #[schema(min_length = 1, max_length = 63)]
     bucket: String,
-    /// Its key, 1 to 1,024 bytes.
+    /// Its key, 1 to 1,024 bytes without control characters.
     #[schema(min_length = 1, max_length = 1024)]
     key: String,
     /// The object's ETag, without quotes, 1 to 128 characters.
@@ -45,7 +46,7 @@ pub(crate) struct Image {
     /// The object's length.
     #[schema(minimum = 0)]
     size_bytes: i64,
-    /// The claim it belongs to, if known.
+    /// The claim it belongs to, if known: 1 to 128 bytes without control characters.
     #[schema(min_length = 1, max_length = 128)]
     claim_id: Option<String>,
     /// What a person says it shows, if anybody did.
@@ -87,20 +88,33 @@ impl From<perito_database::Registered> for Registered {
     }
 }
 
-impl Image {
-    /// Checks what the database would refuse, to name the field.
-    fn check(&self, index: usize) -> Result<(), Problem> {
-        let field = |name| format!("images[{index}].{name}");
-        check_length(field("bucket"), &self.bucket, 63)?;
-        check_length(field("key"), &self.key, 1024)?;
-        check_length(field("etag"), &self.etag, 128)?;
-        if let Some(claim_id) = &self.claim_id {
-            check_length(field("claim_id"), claim_id, 128)?;
-        }
-        if self.size_bytes < 0 {
-            return Err(Problem::invalid_field(field("size_bytes"), "is below 0"));
-        }
-        Ok(())
+/// What waits.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"buckets": [{
+    "bucket": "perito", "waiting": 7311, "oldest_registered_at": "2026-03-01T06:02:11.301Z", "unscorable": 3,
+}]}))]
+pub(crate) struct Backlog {
+    /// Only those where something waits or could not be scored.
+    buckets: Vec<BucketBacklog>,
+}
+
+/// What waits in one bucket: registered, current photographs without a label that no finished scoring run has scored.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BucketBacklog {
+    /// The bucket.
+    bucket: String,
+    /// How many photographs wait.
+    waiting: i64,
+    /// When the one that waits longest was registered; null when none waits.
+    oldest_registered_at: Option<DateTime<Utc>>,
+    /// How many more could not be scored by a run that has finished.
+    unscorable: i64,
+}
+
+impl From<perito_database::intake::BucketBacklog> for BucketBacklog {
+    fn from(backlog: perito_database::intake::BucketBacklog) -> Self {
+        let perito_database::intake::BucketBacklog { bucket, waiting, oldest_registered_at, unscorable } = backlog;
+        Self { bucket, waiting, oldest_registered_at, unscorable }
     }
 }
 
@@ -128,10 +142,25 @@ async fn register_images(
         let detail = format!("has {} images: send at most {MAX_BATCH} at a time", images.len());
         return Err(Problem::invalid_field("images", detail));
     }
-    for (index, image) in images.iter().enumerate() {
-        image.check(index)?;
-    }
     let images: Vec<NewImage> = images.into_iter().map(NewImage::from).collect();
+    for (index, image) in images.iter().enumerate() {
+        // What the database would refuse too, by the field's name.
+        image
+            .check()
+            .map_err(|error| Problem::invalid_field(format!("images[{index}].{}", error.field), error.problem))?;
+    }
     let registered = app.database.register_images(&images).await?;
     Ok(axum::Json(registered.into()))
+}
+
+/// Show what waits to be scored, by bucket.
+#[utoipa::path(
+    get,
+    path = "/v1/images/backlog",
+    tag = "images",
+    responses((status = 200, description = "What waits now", body = Backlog), refusals::Any),
+)]
+async fn show_backlog(State(app): State<App>) -> Result<axum::Json<Backlog>, Problem> {
+    let backlog = app.database.backlog().await?;
+    Ok(axum::Json(Backlog { buckets: backlog.into_iter().map(BucketBacklog::from).collect() }))
 }

@@ -19,6 +19,7 @@ mod models;
 mod problem;
 mod refusals;
 mod schema;
+mod settings;
 mod status;
 mod text;
 mod trace;
@@ -81,6 +82,7 @@ fn resources() -> (Router<App>, OpenApi) {
         .merge(status::routes())
         .merge(aliases::routes())
         .merge(comparisons::routes())
+        .merge(settings::routes())
         .split_for_parts()
 }
 

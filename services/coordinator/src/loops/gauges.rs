@@ -28,6 +28,9 @@ impl Step for Gauges {
                     .set(count.map_or(0.0, |count| count.oldest_seconds));
             }
         }
+        let intake = self.database.intake_counts().await.context("count the intake")?;
+        metrics::gauge!("perito_intake_rows", "table" => "staging").set(intake.staged as f64);
+        metrics::gauge!("perito_intake_rows", "table" => "rejected").set(intake.rejected as f64);
         Ok(Pace::Idle)
     }
 }

@@ -8,13 +8,17 @@
 //! | `message_reaper` | returns dispatched tasks whose message is gone | the dispatcher |
 //! | `worker_registry` | forgets workers that are gone | |
 //! | `finisher` | ends jobs whose tasks have ended | |
+//! | `intake` | moves photographs from the staging table to the catalogue | |
+//! | `event_reaper` | forgets the object store's old events | |
 //! | `gauges` | measures what waits and for how long | |
 //!
 //! To add a loop: a module with a `Step`, and a line in [`start`].
 
 mod dispatcher;
+mod event_reaper;
 mod finisher;
 mod gauges;
+mod intake;
 mod lease_reaper;
 mod message_reaper;
 mod planner;
@@ -24,7 +28,7 @@ mod worker_registry;
 
 use std::{sync::Arc, time::Duration};
 
-use perito_broker::Publisher;
+use perito_broker::{Consumer, Publisher};
 use perito_database::Database;
 use perito_domain::{lifecycle::JobKind, retry::Backoff};
 use perito_runtime::lifecycle::Shutdown;
@@ -33,8 +37,10 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use dispatcher::Dispatcher;
+use event_reaper::EventReaper;
 use finisher::Finisher;
 use gauges::Gauges;
+use intake::Intake;
 use lease_reaper::LeaseReaper;
 use message_reaper::MessageReaper;
 use planner::Planner;
@@ -42,7 +48,10 @@ pub use queues::Queues;
 pub use wake::Wake;
 use worker_registry::WorkerRegistry;
 
-use crate::config::LoopArgs;
+use crate::{
+    config::{IntakeArgs, LoopArgs},
+    store_events::consumer::{PREFETCH, StoreEvents},
+};
 
 /// After a failed step. The cap is how late a loop may notice that a server is back.
 const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), cap: Duration::from_secs(5) };
@@ -59,17 +68,21 @@ pub struct Loops {
     pub database: Database,
     /// Where messages go.
     pub publisher: Publisher,
+    /// Where the object store's events come from.
+    pub consumer: Consumer,
     /// The bells of this process.
     pub wake: Wake,
     /// What the broker holds, for others to know.
     pub queues: Queues,
     /// How often, and how much at once.
     pub pace: LoopArgs,
+    /// Where photographs come from.
+    pub intake: IntakeArgs,
 }
 
 /// Starts every loop; they end when the shutdown begins.
 pub fn start(loops: &Loops, shutdown: &Shutdown) {
-    let Loops { database, publisher, wake, queues, pace } = loops;
+    let Loops { database, publisher, consumer, wake, queues, pace, intake } = loops;
     let (often, seldom) = (pace.poll_interval, pace.poll_interval * SLOW);
     let planner = Planner { database: database.clone(), wake: wake.clone() };
     spawn(shutdown, often, wake.planner(), planner);
@@ -96,6 +109,18 @@ pub fn start(loops: &Loops, shutdown: &Shutdown) {
     spawn(shutdown, seldom, Arc::default(), message_reaper);
     spawn(shutdown, seldom, Arc::default(), Gauges { database: database.clone() });
     spawn(shutdown, seldom, Arc::default(), WorkerRegistry { database: database.clone() });
+    let staged = Intake { database: database.clone(), claims: intake.claims() };
+    spawn(shutdown, often, Arc::default(), staged);
+    spawn(shutdown, event_reaper::INTERVAL, Arc::default(), EventReaper { database: database.clone() });
+    if !intake.s3_events.is_empty() {
+        let events = StoreEvents {
+            database: database.clone(),
+            watched: intake.s3_events.clone(),
+            claims: intake.claims(),
+            stop: shutdown.soft().clone(),
+        };
+        shutdown.spawn(events.run(consumer.start_store_events(PREFETCH, shutdown.soft().clone())));
+    }
 }
 
 fn spawn(shutdown: &Shutdown, interval: Duration, bell: Arc<Notify>, step: impl Step) {

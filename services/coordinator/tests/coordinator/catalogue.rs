@@ -26,6 +26,8 @@ async fn what_is_wrong_with_an_image_is_named() {
         ("etag", json!(""), "images[1].etag"),
         ("size_bytes", json!(-1), "images[1].size_bytes"),
         ("claim_id", json!(""), "images[1].claim_id"),
+        ("claim_id", json!("C\u{7}7"), "images[1].claim_id"),
+        ("key", json!("a\nb.jpg"), "images[1].key"),
         ("label", json!("total"), "images[1].label"),
         ("lable", json!("minor"), "images[1].lable"),
     ] {

@@ -6,10 +6,10 @@ use lapin::{
     Connection, ConnectionProperties,
     options::{ExchangeDeleteOptions, QueueDeleteOptions},
 };
-use perito_broker::{BrokerOptions, Publisher, Topology};
+use perito_broker::{BrokerOptions, Consumer, Publisher, Topology};
 use perito_coordinator::{
     api::{self, App, Limits},
-    config::LoopArgs,
+    config::{IntakeArgs, LoopArgs},
     loops::{self, Loops, Queues as Seen, Wake},
 };
 use perito_database::testing::TestDatabase;
@@ -49,12 +49,19 @@ impl Coordinator {
 
     /// One replica's loops. Each replica has bells of its own, as in a process of its own.
     pub(crate) fn start_loops(&self, broker: &BrokerOptions, pace: LoopArgs) {
+        self.start_loops_with(broker, pace, IntakeArgs::default());
+    }
+
+    /// Likewise, with photographs from wherever `intake` says.
+    pub(crate) fn start_loops_with(&self, broker: &BrokerOptions, pace: LoopArgs, intake: IntakeArgs) {
         let loops = Loops {
             database: self.test.database.clone(),
             publisher: Publisher::new(broker.clone()),
+            consumer: Consumer::new(broker.clone()),
             wake: Wake::default(),
             queues: self.seen.clone(),
             pace,
+            intake,
         };
         loops::start(&loops, &self.shutdown);
     }
@@ -138,10 +145,11 @@ async fn remove(options: &BrokerOptions) -> lapin::Result<()> {
     let topology = Topology::new(&options.namespace).unwrap();
     let connection = Connection::connect(&options.url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    for queue in JobKind::ALL.iter().map(|kind| topology.queue(*kind)).chain([topology.dead_letter()]) {
+    let others = [topology.dead_letter(), topology.store_events(), topology.store_events_dead_letter()];
+    for queue in JobKind::ALL.iter().map(|kind| topology.queue(*kind)).chain(others.clone()) {
         channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
     }
-    for exchange in [topology.exchange(), topology.dead_letter()] {
+    for exchange in others.into_iter().chain([topology.exchange()]) {
         channel.exchange_delete(exchange.into(), ExchangeDeleteOptions::default()).await?;
     }
     Ok(())

@@ -5,6 +5,7 @@
 mod catalogue;
 mod control;
 mod harness;
+mod intake;
 mod jobs;
 mod loops;
 mod process;

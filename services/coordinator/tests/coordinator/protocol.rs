@@ -112,6 +112,7 @@ async fn the_document_and_the_router_have_the_same_routes() {
         "get /v1/comparisons",
         "get /v1/datasets",
         "get /v1/datasets/{reference}",
+        "get /v1/images/backlog",
         "get /v1/jobs",
         "get /v1/jobs/{id}",
         "get /v1/jobs/{id}/epochs",
@@ -121,6 +122,7 @@ async fn the_document_and_the_router_have_the_same_routes() {
         "get /v1/models/{name}/history",
         "get /v1/models/{reference}",
         "get /v1/models/{reference}/measurements",
+        "get /v1/settings",
         "get /v1/status",
         "get /v1/workers",
         "patch /v1/jobs/{id}",
@@ -140,6 +142,7 @@ async fn the_document_and_the_router_have_the_same_routes() {
         "post /v1/workers/{worker}/drain",
         "post /v1/workers/{worker}/undrain",
         "put /v1/models/{name}/aliases/{alias}",
+        "put /v1/settings",
     ];
     assert_eq!(documented, expected.map(str::to_owned).into());
 
@@ -206,7 +209,7 @@ async fn the_examples_of_requests_are_accepted() {
         assert!(accepted, "{method} {path} with {body}: {}", answer.body);
         tried += 1;
     }
-    assert_eq!(tried, 11);
+    assert_eq!(tried, 12);
 }
 
 /// The example of a schema, or one put together from those of its properties.
