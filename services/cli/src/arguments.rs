@@ -99,6 +99,9 @@ pub enum Command {
     Worker(commands::worker::WorkerCommand),
     /// How things stand: queues, throughput, workers, the last scoring run
     Status(commands::status::StatusArgs),
+    /// What may be changed while everything runs
+    #[command(subcommand)]
+    Settings(commands::settings::SettingsCommand),
 }
 
 fn api_url(text: &str) -> Result<Url, String> {
@@ -137,6 +140,11 @@ mod tests {
             &["perito", "score", "Severity", "--backlog"],
             &["perito", "dataset", "show", "demo@latest"],
             &["perito", "job", "list", "--state", "paused"],
+            &["perito", "images", "register"],
+            &["perito", "images", "register", "--prefix", "a", "--manifest", "m.csv"],
+            &["perito", "images", "register", "--prefix", "a", "--claim-pattern", "(.*)"],
+            &["perito", "images", "register", "--manifest", "m", "--format", "xlsx"],
+            &["perito", "settings", "set", "--claim-confidence", "1.5"],
         ] {
             let refused = Cli::try_parse_from(wrong).unwrap_err();
             assert_eq!(refused.exit_code(), 2, "{wrong:?}");

@@ -12,6 +12,7 @@
 //! | [`labels`] | files of adjusters' decisions |
 //! | [`kaggle`] | datasets from Kaggle: download and unpacking |
 //! | [`store`] | uploads and listings |
+//! | [`manifest`] | photographs that are named by the rows of a file |
 //! | [`registration`] | batches of images for the catalogue |
 //! | [`weights`] | reading and checking weight files without libtorch |
 //! | [`synthetic`] | drawn cars |
@@ -29,6 +30,7 @@ pub mod exit;
 pub mod folders;
 pub mod kaggle;
 pub mod labels;
+pub mod manifest;
 pub mod output;
 pub mod progress;
 pub mod registration;

@@ -11,6 +11,9 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, Progres
 /// How often a line is written where there is no terminal.
 pub const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The length of a bar of shares.
+const SHARES: u64 = 10_000;
+
 /// Whether bars can be seen.
 pub fn interactive() -> bool {
     std::io::stderr().is_terminal()
@@ -55,6 +58,21 @@ impl Progress {
         Self::new(what, None, None, "{prefix:>11} {spinner} {pos}  {per_sec}")
     }
 
+    /// Begins to do something (`registering`) to nobody knows how many things of a file.
+    pub fn share(what: &'static str) -> Self {
+        Self::new(what, None, Some(SHARES), "{prefix:>11} [{bar:30}] {percent} %  {msg}  ETA {eta}")
+    }
+
+    /// This share of the file is done, 0 to 1.
+    pub fn at(&self, share: f64) {
+        self.bar.set_position((share * SHARES as f64) as u64);
+    }
+
+    /// Tells something without disturbing the bar.
+    pub fn tell(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
     fn new(what: &'static str, total: Option<u64>, bytes: Option<u64>, template: &str) -> Self {
         let target = if interactive() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(bytes.or(total), target).with_style(style(template)).with_prefix(what);
@@ -69,8 +87,12 @@ impl Progress {
         let mut done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         done.things += things;
         done.bytes += bytes;
-        let by_bytes = self.total.is_some() && self.bar.length() != self.total;
-        self.bar.inc(if by_bytes { bytes } else { things });
+        match (self.total, self.bar.length()) {
+            // By shares.
+            (None, Some(_)) => {}
+            (total, length) if total != length => self.bar.inc(bytes),
+            _ => self.bar.inc(things),
+        }
         self.bar.set_message(self.count(done.things));
         if !interactive() && done.told.elapsed() >= LINE_INTERVAL {
             done.told = Instant::now();

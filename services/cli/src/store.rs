@@ -9,10 +9,11 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use md5::{Digest as _, Md5};
+use perito_domain::photograph::media_type;
 use perito_objects::{Checksums, ObjectStore, ObjectStoreOptions, ObjectSummary};
 use perito_runtime::{ObjectStoreArgs, args};
 
-use crate::{folders::media_type, progress::Progress};
+use crate::progress::Progress;
 
 /// The largest photograph that is uploaded: anything above is something else.
 const MAX_PHOTO_BYTES: u64 = 256 * 1024 * 1024;

@@ -22,8 +22,8 @@ use uuid::Uuid;
 pub use error::ApiError;
 pub use registry::Gate;
 use types::{
-    Dataset, DatasetList, Draft, EpochList, Evaluation, Frozen, ImportModel, Item, Job, JobPage, Leaderboard, Model,
-    ModelList, NewImage, Registered, Status, Worker, WorkerList,
+    Backlog, Dataset, DatasetList, Draft, EpochList, Evaluation, Frozen, ImportModel, Item, Job, JobPage, Leaderboard,
+    Model, ModelList, NewImage, Registered, Settings, Status, Worker, WorkerList,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -247,6 +247,31 @@ impl Api {
     /// [`ApiError`]
     pub async fn register(&self, images: &[NewImage]) -> Result<Registered> {
         self.send(self.request(Method::POST, &["images"], Repeat::Safe).with(json!({ "images": images }))).await
+    }
+
+    /// What waits to be scored.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn backlog(&self) -> Result<Backlog> {
+        self.send(self.request(Method::GET, &["images", "backlog"], Repeat::Safe)).await
+    }
+
+    /// The settings.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn settings(&self) -> Result<Settings> {
+        self.send(self.request(Method::GET, &["settings"], Repeat::Safe)).await
+    }
+
+    /// Changes the confidence from which a single photograph decides about its claim.
+    ///
+    /// # Errors
+    /// [`ApiError`]
+    pub async fn set_claim_confidence(&self, confidence: f64) -> Result<Settings> {
+        let body = json!({ "claim_confidence": confidence });
+        self.send(self.request(Method::PUT, &["settings"], Repeat::Safe).with(body)).await
     }
 
     /// Begins the next version of a dataset. `origin` says what it is made of, where its images do not tell.

@@ -7,6 +7,7 @@ use perito_domain::{
     Severity,
     lifecycle::{JobKind, JobState},
     names::Name,
+    photograph::{InvalidPhotograph, Photograph},
     preprocessing::Preprocessing,
     spec::{Architecture, Split},
 };
@@ -359,6 +360,48 @@ pub struct NewImage {
     /// What a person says it shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<Severity>,
+}
+
+impl NewImage {
+    /// Refuses what the catalogue does not take.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn check(&self) -> Result<(), InvalidPhotograph> {
+        let Self { bucket, key, etag, size_bytes, claim_id, .. } = self;
+        // Beyond what the API can be told, nothing is a photograph.
+        let size_bytes = i64::try_from(*size_bytes).unwrap_or(-1);
+        Photograph { bucket, key, etag, size_bytes, claim_id: claim_id.as_deref() }.check()
+    }
+}
+
+/// What waits to be scored.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Backlog {
+    /// Only buckets where something waits or could not be scored.
+    pub buckets: Vec<BucketBacklog>,
+}
+
+/// What waits to be scored in one bucket.
+#[derive(Debug, Clone, Deserialize)]
+pub struct BucketBacklog {
+    /// The bucket.
+    pub bucket: String,
+    /// How many photographs wait.
+    pub waiting: u64,
+    /// When the one that waits longest was registered.
+    pub oldest_registered_at: Option<DateTime<Utc>>,
+    /// How many more could not be scored by a run that has finished.
+    pub unscorable: u64,
+}
+
+/// What may be changed while everything runs.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Settings {
+    /// The confidence from which a single photograph decides about its claim.
+    pub claim_confidence: f64,
+    /// When a setting was last changed.
+    pub updated_at: DateTime<Utc>,
 }
 
 /// What became of a batch of photographs.

@@ -8,6 +8,7 @@ pub mod labels;
 pub mod migrate;
 pub mod model;
 pub mod score;
+pub mod settings;
 mod signature;
 pub mod status;
 mod submit;
@@ -53,6 +54,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Model(command) => model::run(&context, command).await,
             Command::Worker(command) => worker::run(&context, command).await,
             Command::Status(args) => status::run(&context, args).await,
+            Command::Settings(command) => settings::run(&context, command).await,
         }
     }
     .instrument(span)

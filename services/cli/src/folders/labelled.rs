@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use perito_domain::{Severity, spec::Split};
+use perito_domain::{Severity, photograph::media_type, spec::Split};
 
-use super::{PhotoFile, media_type, search};
+use super::{PhotoFile, search};
 use crate::exit::Usage;
 
 /// What a folder of splits and classes should look like.

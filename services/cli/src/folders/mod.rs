@@ -1,22 +1,12 @@
 //! Folders of photographs: on disk, and the same layout as keys in S3.
 
-pub mod claims;
 pub mod labelled;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use perito_domain::photograph::{IMAGE_TYPES, media_type};
 use walkdir::WalkDir;
-
-/// Endings of the files that Perito reads, in lower case, and their media types.
-const IMAGE_TYPES: [(&str, &str); 6] = [
-    ("jpg", "image/jpeg"),
-    ("jpeg", "image/jpeg"),
-    ("jpe", "image/jpeg"),
-    ("jfif", "image/jpeg"),
-    ("png", "image/png"),
-    ("webp", "image/webp"),
-];
 
 /// A photograph on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +26,6 @@ pub struct Found {
     pub photos: Vec<PhotoFile>,
     /// Whatever else lay there.
     pub skipped: Vec<PathBuf>,
-}
-
-/// The media type of an image file, by its ending in any case; `None` when it is none that Perito reads.
-pub fn media_type(name: &str) -> Option<&'static str> {
-    let (_, ending) = name.rsplit('/').next()?.rsplit_once('.')?;
-    IMAGE_TYPES.iter().find(|(known, _)| known.eq_ignore_ascii_case(ending)).map(|(_, media_type)| *media_type)
 }
 
 /// Everything below a folder, in the order of names. Links are followed.
@@ -88,24 +72,5 @@ pub fn tell_skipped<T: std::fmt::Display>(skipped: impl ExactSizeIterator<Item =
     }
     if count > SHOWN {
         eprintln!("  and {} more", count - SHOWN);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn images_are_known_by_their_ending_in_any_case() {
-        for (name, expected) in [
-            ("a.JPEG", Some("image/jpeg")),
-            ("x/y.Png", Some("image/png")),
-            ("b.webp", Some("image/webp")),
-            ("notes.txt", None),
-            ("jpg", None),
-            ("x.jpg/readme", None),
-        ] {
-            assert_eq!(media_type(name), expected, "{name}");
-        }
     }
 }

@@ -7,10 +7,10 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use perito_domain::photograph::media_type;
 use zip::{ZipArchive, result::ZipError};
 
 use super::Error;
-use crate::folders::media_type;
 
 /// What an archive may hold.
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,7 @@
 
 mod card;
 mod history;
+mod intake;
 mod jobs;
 mod leaderboard;
 mod metrics;
@@ -13,6 +14,7 @@ use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets
 
 pub use card::Card;
 pub use history::{comparison, history};
+pub use intake::{backlog, settings};
 pub use jobs::{epoch_line, epochs, job, jobs};
 pub use leaderboard::leaderboard;
 pub use metrics::evaluation;
