@@ -23,7 +23,7 @@ group by actual
 order by actual;
 
 \echo 'The ten worst claims'
-select claim_id, severity, photographs, severe_photographs, round(max_p_severe::numeric, 3) as max_p_severe,
+select claim_id, severity, decided_by, photographs, severe_photographs, round(max_p_severe::numeric, 3) as max_p_severe,
        round(mean_p_severe::numeric, 3) as mean_p_severe
 from analytics.claim_severity
 order by severity desc, mean_p_severe desc, claim_id
