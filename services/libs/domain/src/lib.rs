@@ -10,6 +10,7 @@
 //! | [`photograph`] | what the catalogue knows a photograph by, checked |
 //! | [`claims`] | which claim a photograph belongs to, by its key |
 //! | [`spec`] | what a user submits: `train`, `score`, `evaluate` |
+//! | [`schedule`] | when jobs are submitted by themselves: fire times, and what becomes of them |
 //! | [`lifecycle`] | states of jobs and tasks and the moves between them |
 //! | [`window`] | which tasks hold the places in the broker |
 //! | [`message`] | the checked form of a task message |
@@ -36,6 +37,7 @@ pub mod photograph;
 pub mod preprocessing;
 pub mod random;
 pub mod retry;
+pub mod schedule;
 pub mod severity;
 pub mod spec;
 mod text_enum;

@@ -26,6 +26,8 @@ pub enum Purpose {
     Search = 8,
     /// The parts of a cross-validation.
     Folds = 9,
+    /// How long after its fire time a scheduled job is submitted.
+    Jitter = 10,
     /// Synthetic photographs.
     Synthesis = 6,
 }

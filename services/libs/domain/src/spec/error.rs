@@ -17,13 +17,13 @@ pub enum SpecError {
 }
 
 impl SpecError {
-    pub(super) fn invalid(field: &str, problem: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: &str, problem: impl Into<String>) -> Self {
         Self::Invalid { field: field.to_owned(), problem: problem.into() }
     }
 }
 
 /// Refuses a number outside a range, by the field's name.
-pub(super) fn in_range<T: PartialOrd + std::fmt::Display>(
+pub(crate) fn in_range<T: PartialOrd + std::fmt::Display>(
     field: &str,
     value: T,
     low: T,

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use augment::{Augment, Crop, Erasing, Mix, Perspective};
+pub(crate) use error::in_range;
 pub use error::{MAX_CONCURRENCY, SpecError};
 pub use evaluate::EvaluateSpec;
 pub use loss::{Balanced, ClassWeights, Loss};
@@ -116,7 +117,7 @@ impl JobSpec {
 }
 
 /// Deserialises with the path of the offending field in the error.
-fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, SpecError> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, SpecError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let field = match error.path().to_string() {
             path if path == "." => "specification".to_owned(),
