@@ -23,6 +23,9 @@ From class folders to scores:
   perito images upload ./claims --prefix backlog
   perito score severity@production --backlog --watch
 
+Every night:
+  perito schedule add nightly --cron '0 2 * * *' --zone America/Mexico_City score severity@production --backlog
+
 No photographs at hand:
   perito dataset synthesize ./photographs
 
@@ -102,6 +105,9 @@ pub enum Command {
     /// What may be changed while everything runs
     #[command(subcommand)]
     Settings(commands::settings::SettingsCommand),
+    /// Jobs that are submitted by themselves, such as every night
+    #[command(subcommand)]
+    Schedule(commands::schedule::ScheduleCommand),
 }
 
 fn api_url(text: &str) -> Result<Url, String> {

@@ -15,7 +15,7 @@ Exit codes:
   2  wrong usage: an unknown option, a malformed value, a specification that is refused
   3  the watched job failed
   4  the watched job was cancelled
-  5  no such job, model, dataset or bucket
+  5  no such job, schedule, model, dataset or bucket
   6  the API cannot be reached";
 
 /// The command line asks for something that cannot be.

@@ -16,18 +16,26 @@ impl Specification {
         Self(Map::from_iter([("kind".to_owned(), kind.into())]))
     }
 
-    /// Begins with what a file says.
+    /// What a file says, of whatever kind.
     ///
     /// # Errors
-    /// When it is neither TOML nor a JSON object, or of another kind.
-    pub fn from_text(kind: &str, text: &str) -> Result<Self, Usage> {
+    /// When it is neither TOML nor a JSON object.
+    pub fn from_any_text(text: &str) -> Result<Self, Usage> {
         // No TOML document begins with a brace.
         let read = if text.trim_start().starts_with('{') {
             serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
         } else {
             toml::from_str(text).map_err(|error| format!("not TOML: {error}"))
         };
-        let mut fields: Map<String, Value> = read.map_err(Usage)?;
+        read.map(Self).map_err(Usage)
+    }
+
+    /// Begins with what a file says.
+    ///
+    /// # Errors
+    /// When it is neither TOML nor a JSON object, or of another kind.
+    pub fn from_text(kind: &str, text: &str) -> Result<Self, Usage> {
+        let Self(mut fields) = Self::from_any_text(text)?;
         match fields.get("kind") {
             None => {}
             Some(found) if found == kind => {}

@@ -9,6 +9,7 @@ use perito_domain::{
     names::Name,
     photograph::{InvalidPhotograph, Photograph},
     preprocessing::Preprocessing,
+    schedule::DeadlineOutcome,
     spec::{Architecture, Split},
 };
 use serde::{Deserialize, Serialize};
@@ -44,14 +45,29 @@ pub struct Job {
     pub tasks: TaskCounts,
     /// How many epochs a training job has finished.
     pub epochs_done: u64,
-    /// Why it failed, if it did.
+    /// Why it failed, or what cancelled it.
     pub error: Option<String>,
+    /// The schedule that submitted it.
+    pub schedule: Option<JobSchedule>,
     /// When it was submitted.
     pub created_at: DateTime<Utc>,
     /// When its tasks were frozen.
     pub planned_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// What a job was submitted by.
+#[derive(Debug, Clone, Deserialize)]
+pub struct JobSchedule {
+    /// The schedule's name.
+    pub name: String,
+    /// The fire time.
+    pub fire_at: DateTime<Utc>,
+    /// When the job has to have succeeded.
+    pub deadline_at: Option<DateTime<Utc>>,
+    /// Whether it had.
+    pub deadline_outcome: Option<DeadlineOutcome>,
 }
 
 /// A job's images.

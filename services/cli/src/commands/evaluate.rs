@@ -32,9 +32,14 @@ pub struct EvaluateArgs {
 }
 
 pub(super) async fn run(context: &Context, args: EvaluateArgs) -> anyhow::Result<()> {
+    let (spec, submission) = specification(args)?;
+    submit(context, spec, submission).await
+}
+
+pub(super) fn specification(args: EvaluateArgs) -> anyhow::Result<(Specification, SubmitArgs)> {
     let mut spec = Specification::new("evaluate");
     spec.set("model", args.model.to_string())?;
     spec.set("dataset", args.dataset.to_string())?;
     spec.set_some("split", args.split.map(Split::as_str))?;
-    submit(context, spec, args.submission).await
+    Ok((spec, args.submission))
 }

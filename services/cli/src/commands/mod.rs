@@ -7,6 +7,7 @@ pub mod job;
 pub mod labels;
 pub mod migrate;
 pub mod model;
+pub mod schedule;
 pub mod score;
 pub mod settings;
 mod signature;
@@ -55,6 +56,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Worker(command) => worker::run(&context, command).await,
             Command::Status(args) => status::run(&context, args).await,
             Command::Settings(command) => settings::run(&context, command).await,
+            Command::Schedule(command) => schedule::run(&context, command).await,
         }
     }
     .instrument(span)

@@ -66,7 +66,7 @@ pub(super) async fn run(context: &Context, args: ScoreArgs) -> anyhow::Result<()
     submit(context, spec, submission).await
 }
 
-fn specification(args: ScoreArgs) -> anyhow::Result<(Specification, SubmitArgs)> {
+pub(super) fn specification(args: ScoreArgs) -> anyhow::Result<(Specification, SubmitArgs)> {
     let mut spec = Specification::new("score");
     spec.set("model", args.model.to_string())?;
     if let Some(dataset) = args.dataset {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Context, job::show_ended};
 use crate::{
+    exit::Usage,
     specification::Specification,
     watch::{Watch, outcome},
 };
@@ -23,6 +24,17 @@ pub(super) struct SubmitArgs {
     /// Follows the job to its end; the exit code tells how it ended
     #[arg(long)]
     watch: bool,
+}
+
+impl SubmitArgs {
+    /// The priority, where a job is not submitted now but described.
+    pub(super) fn of_template(self) -> Result<Option<u8>, Usage> {
+        match (self.idempotency_key, self.watch) {
+            (Some(_), _) => Err(Usage("--idempotency-key: a schedule submits each job once by itself".to_owned())),
+            (_, true) => Err(Usage("--watch: follow a run of a schedule with perito job watch".to_owned())),
+            _ => Ok(self.priority),
+        }
+    }
 }
 
 /// Checks and sends a specification.

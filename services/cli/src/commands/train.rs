@@ -125,7 +125,7 @@ pub(super) async fn run(context: &Context, args: TrainArgs) -> anyhow::Result<()
     submit(context, spec, submission).await
 }
 
-fn specification(args: TrainArgs) -> anyhow::Result<(Specification, SubmitArgs)> {
+pub(super) fn specification(args: TrainArgs) -> anyhow::Result<(Specification, SubmitArgs)> {
     let (kind, file) = if args.sweep.is_some() { ("sweep", &args.sweep) } else { ("train", &args.spec) };
     let mut spec = match file {
         None => Specification::new(kind),

@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, Color};
-use perito_domain::lifecycle::{JobKind, JobState};
+use perito_domain::{
+    lifecycle::{JobKind, JobState},
+    schedule::DeadlineOutcome,
+};
 
 use super::{coloured, facts, metrics, number, optional, share, table, time};
 use crate::api::types::{Epoch, Evaluation, ImageCounts, Job, TaskCounts};
@@ -34,6 +37,12 @@ pub fn job(job: &Job, epochs: &[Epoch], evaluation: Option<&Evaluation>, colour:
     let mut rows = vec![("job", Cell::new(job.id)), ("kind", Cell::new(job.kind)), ("state", state(job, colour))];
     if let Some(error) = &job.error {
         rows.push(("error", coloured(error, Color::Red, colour)));
+    }
+    if let Some(schedule) = &job.schedule {
+        rows.push(("schedule", Cell::new(format!("{}, for {} UTC", schedule.name, time(schedule.fire_at)))));
+        if let Some(at) = schedule.deadline_at {
+            rows.push(("deadline (UTC)", deadline(at, schedule.deadline_outcome, colour)));
+        }
     }
     let asked = |field: &str| job.spec.get(field).and_then(|value| value.as_str()).map(str::to_owned);
     rows.extend([
@@ -131,6 +140,14 @@ fn state(job: &Job, colour: bool) -> Cell {
     coloured(state, shade, colour)
 }
 
+fn deadline(at: DateTime<Utc>, outcome: Option<DeadlineOutcome>, colour: bool) -> Cell {
+    match outcome {
+        None => Cell::new(time(at)),
+        Some(DeadlineOutcome::Met) => Cell::new(format!("{}, met", time(at))),
+        Some(DeadlineOutcome::Missed) => coloured(format!("{}, MISSED", time(at)), Color::Red, colour),
+    }
+}
+
 fn images(kind: JobKind, images: &ImageCounts) -> String {
     let total = optional(images.total);
     if matches!(kind, JobKind::Train | JobKind::Sweep) {
@@ -176,7 +193,10 @@ mod tests {
             "spec": {"kind": "score", "model": "severity@production"}, "priority": 4, "model": null, "dataset": null,
             "images": {"total": 120, "scored": 44, "failed": 2},
             "tasks": {"total": 3, "runnable": 1, "dispatched": 0, "running": 1, "succeeded": 1, "failed": 0, "cancelled": 0},
-            "epochs_done": 0, "error": "too many images failed", "created_at": "2026-10-01T02:00:00Z",
+            "epochs_done": 0, "error": "too many images failed",
+            "schedule": {"name": "nightly", "fire_at": "2026-10-01T02:00:00Z", "deadline_at": "2026-10-01T07:00:00Z",
+                         "deadline_outcome": "missed"},
+            "created_at": "2026-10-01T02:00:00Z",
             "planned_at": null, "finished_at": "2026-10-01T02:00:09.500Z", "traceparent": "", "later": "ignored",
         });
         serde_json::from_value(value).unwrap()
@@ -191,6 +211,8 @@ mod tests {
             "too many images failed",
             "severity@production",
             "9.5 s",
+            "nightly, for 2026-10-01 02:00:00 UTC",
+            "07:00:00, MISSED",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }

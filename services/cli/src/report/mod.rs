@@ -8,6 +8,7 @@ mod leaderboard;
 mod metrics;
 mod operation;
 mod registry;
+mod schedules;
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
@@ -20,6 +21,7 @@ pub use leaderboard::leaderboard;
 pub use metrics::evaluation;
 pub use operation::{status, workers};
 pub use registry::{counts, dataset, datasets, frozen, model, models};
+pub use schedules::{backfill, runs, schedule, schedules};
 
 /// An empty table with a header.
 fn table(header: &[&str]) -> Table {

@@ -13,6 +13,7 @@ use utoipa::OpenApi;
     ),
     tags(
         (name = "jobs", description = "Train, score, evaluate"),
+        (name = "schedules", description = "Jobs that are submitted by themselves"),
         (name = "images", description = "The catalogue of photographs"),
         (name = "datasets", description = "Frozen, versioned, labelled selections"),
         (name = "labels", description = "What adjusters decided"),

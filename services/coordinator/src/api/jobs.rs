@@ -10,6 +10,7 @@ use perito_database::{EpochRow, JobFilter, NewJob};
 use perito_domain::{
     lifecycle::{JobKind, JobState},
     names::ModelRef,
+    schedule::DeadlineOutcome,
     spec::JobSpec,
 };
 use perito_runtime::trace;
@@ -76,6 +77,7 @@ fn default_priority() -> u8 {
     "tasks": {"total": 24, "runnable": 5, "dispatched": 8, "running": 2, "succeeded": 9, "failed": 0, "cancelled": 0},
     "epochs_done": 0,
     "error": null,
+    "schedule": {"name": "nightly", "fire_at": "2026-10-01T08:00:00Z", "deadline_at": "2026-10-01T13:00:00Z", "deadline_outcome": null},
     "created_at": "2026-10-01T02:00:00Z",
     "planned_at": "2026-10-01T02:00:00.120Z",
     "finished_at": null,
@@ -109,8 +111,10 @@ pub(crate) struct Job {
     tasks: TaskCounts,
     /// How many epochs a training job has finished.
     epochs_done: i64,
-    /// Why it failed, if it did; or why a queued job is not planned yet.
+    /// Why it failed, why it is not planned yet, or what cancelled it.
     error: Option<String>,
+    /// The schedule that submitted it; null when none did.
+    schedule: Option<JobSchedule>,
     /// When it was submitted.
     created_at: DateTime<Utc>,
     /// When its tasks were frozen.
@@ -119,6 +123,20 @@ pub(crate) struct Job {
     finished_at: Option<DateTime<Utc>>,
     /// W3C trace context of the request that submitted it; its tasks belong to the same trace.
     traceparent: String,
+}
+
+/// What a job was submitted by.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JobSchedule {
+    /// The schedule's name.
+    name: String,
+    /// The fire time.
+    fire_at: DateTime<Utc>,
+    /// When the job has to have succeeded; null when the schedule has no deadline.
+    deadline_at: Option<DateTime<Utc>>,
+    /// Whether it had; null before. `missed` is the alarm.
+    #[schema(value_type = Option<schema::DeadlineOutcome>)]
+    deadline_outcome: Option<DeadlineOutcome>,
 }
 
 /// A job's images.
@@ -242,6 +260,12 @@ impl From<perito_database::Job> for Job {
             },
             epochs_done: job.epochs_done,
             error: job.error,
+            schedule: job.schedule.map(|schedule| JobSchedule {
+                name: schedule.name,
+                fire_at: schedule.fire_at,
+                deadline_at: schedule.deadline_at,
+                deadline_outcome: schedule.deadline_outcome,
+            }),
             created_at: job.created_at,
             planned_at: job.planned_at,
             finished_at: job.finished_at,

@@ -18,6 +18,7 @@ mod limits;
 mod models;
 mod problem;
 mod refusals;
+mod schedules;
 mod schema;
 mod settings;
 mod status;
@@ -74,6 +75,7 @@ fn resources() -> (Router<App>, OpenApi) {
         .merge(jobs::routes())
         .merge(control::routes())
         .merge(leaderboard::routes())
+        .merge(schedules::routes())
         .merge(images::routes())
         .merge(datasets::routes())
         .merge(labels::routes())

@@ -118,7 +118,7 @@ impl Problem {
     }
 
     /// The service is at fault. What exactly is in its log, not in the answer.
-    fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         let detail = "this is a fault of the service: its log says more under the trace id of this answer";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "urn:perito:problem:internal", detail)
     }

@@ -10,6 +10,7 @@
 //! | `finisher` | ends jobs whose tasks have ended | |
 //! | `intake` | moves photographs from the staging table to the catalogue | |
 //! | `event_reaper` | forgets the object store's old events | |
+//! | `scheduler` | submits the jobs of schedules whose time has come | the planner |
 //! | `gauges` | measures what waits and for how long | |
 //!
 //! To add a loop: a module with a `Step`, and a line in [`start`].
@@ -23,6 +24,7 @@ mod lease_reaper;
 mod message_reaper;
 mod planner;
 mod queues;
+mod scheduler;
 mod wake;
 mod worker_registry;
 
@@ -45,6 +47,7 @@ use lease_reaper::LeaseReaper;
 use message_reaper::MessageReaper;
 use planner::Planner;
 pub use queues::Queues;
+pub use scheduler::Scheduler;
 pub use wake::Wake;
 use worker_registry::WorkerRegistry;
 
@@ -97,6 +100,7 @@ pub fn start(loops: &Loops, shutdown: &Shutdown) {
         spawn(shutdown, often, wake.dispatcher(kind), dispatcher);
     }
     spawn(shutdown, often, Arc::default(), Finisher { database: database.clone() });
+    spawn(shutdown, often, wake.scheduler(), Scheduler::new(database.clone(), wake.clone()));
     let lease_reaper = LeaseReaper { database: database.clone(), wake: wake.clone() };
     spawn(shutdown, often, Arc::default(), lease_reaper);
     let message_reaper = MessageReaper {

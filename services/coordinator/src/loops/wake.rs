@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Clone, Default)]
 pub struct Wake {
     planner: Arc<Notify>,
+    scheduler: Arc<Notify>,
     train: Arc<Notify>,
     score: Arc<Notify>,
     evaluate: Arc<Notify>,
@@ -19,6 +20,11 @@ impl Wake {
     /// Rung when a job was submitted.
     pub(crate) fn planner(&self) -> Arc<Notify> {
         self.planner.clone()
+    }
+
+    /// Rung when a schedule was added, or runs were filled in.
+    pub(crate) fn scheduler(&self) -> Arc<Notify> {
+        self.scheduler.clone()
     }
 
     /// Rung when tasks of this kind have become runnable.

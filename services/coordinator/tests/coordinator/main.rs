@@ -11,3 +11,4 @@ mod loops;
 mod process;
 mod protocol;
 mod registry;
+mod schedules;

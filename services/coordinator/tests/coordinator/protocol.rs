@@ -110,6 +110,7 @@ async fn the_document_and_the_router_have_the_same_routes() {
     let expected = [
         "delete /v1/models/{reference}",
         "get /v1/comparisons",
+        "delete /v1/schedules/{name}",
         "get /v1/datasets",
         "get /v1/datasets/{reference}",
         "get /v1/images/backlog",
@@ -127,6 +128,9 @@ async fn the_document_and_the_router_have_the_same_routes() {
         "get /v1/workers",
         "patch /v1/jobs/{id}",
         "post /v1/comparisons",
+        "get /v1/schedules",
+        "get /v1/schedules/{name}",
+        "get /v1/schedules/{name}/runs",
         "post /v1/datasets",
         "post /v1/datasets/{id}/freeze",
         "post /v1/datasets/{id}/items",
@@ -139,6 +143,11 @@ async fn the_document_and_the_router_have_the_same_routes() {
         "post /v1/labels/datasets",
         "post /v1/models",
         "post /v1/models/{name}/aliases/{alias}/rollback",
+        "post /v1/schedules",
+        "post /v1/schedules/{name}/backfill",
+        "post /v1/schedules/{name}/pause",
+        "post /v1/schedules/{name}/resume",
+        "post /v1/schedules/{name}/run-now",
         "post /v1/workers/{worker}/drain",
         "post /v1/workers/{worker}/undrain",
         "put /v1/models/{name}/aliases/{alias}",
@@ -209,7 +218,7 @@ async fn the_examples_of_requests_are_accepted() {
         assert!(accepted, "{method} {path} with {body}: {}", answer.body);
         tried += 1;
     }
-    assert_eq!(tried, 12);
+    assert_eq!(tried, 14);
 }
 
 /// The example of a schema, or one put together from those of its properties.

@@ -6,6 +6,7 @@ use perito_domain::{
     lifecycle::{JobKind, JobState, TaskEvent},
     metrics::{Certainty, ConfusionMatrix, Interval, Metrics},
     names::{ModelRef, ModelSelector},
+    schedule::DeadlineOutcome,
     spec::JobSpec,
 };
 use serde_json::Value;
@@ -73,8 +74,10 @@ pub struct Job {
     pub tasks: [i64; 6],
     /// Epochs that a training job has done.
     pub epochs_done: i64,
-    /// Why it failed, or why it is not planned yet.
+    /// Why it failed, why it is not planned yet, or what cancelled it.
     pub error: Option<String>,
+    /// The schedule that submitted it, if one did.
+    pub schedule: Option<JobSchedule>,
     /// W3C traceparent of the request that submitted it.
     pub traceparent: String,
     /// When it was submitted.
@@ -83,6 +86,19 @@ pub struct Job {
     pub planned_at: Option<DateTime<Utc>>,
     /// When it ended.
     pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// What a job was submitted by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSchedule {
+    /// The schedule's name.
+    pub name: String,
+    /// The fire time.
+    pub fire_at: DateTime<Utc>,
+    /// When the job has to be done.
+    pub deadline_at: Option<DateTime<Utc>>,
+    /// What was found then.
+    pub deadline_outcome: Option<DeadlineOutcome>,
 }
 
 /// Which jobs to list.
@@ -120,6 +136,10 @@ struct JobRow {
     tasks: Vec<i64>,
     epochs_done: i64,
     error: Option<String>,
+    schedule: Option<String>,
+    fire_at: Option<DateTime<Utc>>,
+    deadline_at: Option<DateTime<Utc>>,
+    deadline_outcome: Option<String>,
     traceparent: String,
     created_at: DateTime<Utc>,
     planned_at: Option<DateTime<Utc>>,
@@ -131,6 +151,13 @@ impl TryFrom<JobRow> for Job {
 
     fn try_from(row: JobRow) -> Result<Self> {
         let tasks = row.tasks.try_into().map_err(|_| Error::new(ErrorKind::Internal, "count the job's tasks"))?;
+        let deadline_outcome = row.deadline_outcome.as_deref().map(stored).transpose()?;
+        let schedule = row.schedule.zip(row.fire_at).map(|(name, fire_at)| JobSchedule {
+            name,
+            fire_at,
+            deadline_at: row.deadline_at,
+            deadline_outcome,
+        });
         Ok(Self {
             id: row.id,
             kind: stored(&row.kind)?,
@@ -147,6 +174,7 @@ impl TryFrom<JobRow> for Job {
             tasks,
             epochs_done: row.epochs_done,
             error: row.error,
+            schedule,
             traceparent: row.traceparent,
             created_at: row.created_at,
             planned_at: row.planned_at,
@@ -167,8 +195,11 @@ macro_rules! select_jobs {
                       coalesce(j.images_failed, t.failed, 0)::bigint as "images_failed!",
                       coalesce(j.task_counts, t.counts) as "tasks!",
                       (select count(*) from training_epochs e where e.job_id = j.id) as "epochs_done!",
+                      s.name as "schedule?", r.fire_at as "fire_at?", r.deadline_at, r.deadline_outcome,
                       j.created_at, j.planned_at, j.finished_at
                from jobs j
+               left join schedule_runs r on r.job_id = j.id
+               left join schedules s on s.id = r.schedule_id
                left join models m on m.id = j.model_id
                left join datasets d on d.id = j.dataset_id
                cross join lateral (
@@ -189,25 +220,10 @@ impl Database {
     /// # Errors
     /// `Conflict` when the key belongs to a job with another specification.
     pub async fn submit(&self, job: &NewJob) -> Result<Submitted> {
-        let spec = serde_json::to_value(&job.spec)
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("write the specification as JSON: {error}")))?;
-        let inserted = sqlx::query!(
-            "insert into jobs (id, kind, spec, priority, idempotency_key, traceparent, concurrency)
-             values ($1, $2, $3, $4, $5, $6, $7)
-             on conflict (idempotency_key) do nothing",
-            job.id,
-            job.spec.kind().as_str(),
-            spec,
-            i16::from(job.priority),
-            job.idempotency_key,
-            job.traceparent,
-            job.spec.concurrency().map(u32::cast_signed)
-        )
-        .execute(&self.control)
-        .await
-        .during("submit the job")?
-        .rows_affected();
-        if inserted == 1 {
+        let mut connection = self.control.acquire().await.during("submit the job")?;
+        let (inserted, spec) = insert_job(&mut connection, job).await?;
+        drop(connection);
+        if inserted {
             return Ok(Submitted { job: self.job(job.id).await?, created: true });
         }
         let existing = sqlx::query!("select id, spec from jobs where idempotency_key = $1", job.idempotency_key)
@@ -373,6 +389,29 @@ impl Database {
         };
         Ok(read())
     }
+}
+
+/// Inserts a job unless its idempotency key is taken; whether it did, and the specification as it is stored.
+pub(crate) async fn insert_job(connection: &mut PgConnection, job: &NewJob) -> Result<(bool, Value)> {
+    let spec = serde_json::to_value(&job.spec)
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("write the specification as JSON: {error}")))?;
+    let inserted = sqlx::query!(
+        "insert into jobs (id, kind, spec, priority, idempotency_key, traceparent, concurrency)
+         values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict (idempotency_key) do nothing",
+        job.id,
+        job.spec.kind().as_str(),
+        spec,
+        i16::from(job.priority),
+        job.idempotency_key,
+        job.traceparent,
+        job.spec.concurrency().map(u32::cast_signed)
+    )
+    .execute(connection)
+    .await
+    .during("submit the job")?
+    .rows_affected();
+    Ok((inserted == 1, spec))
 }
 
 /// Cancels every open task of a job and ends the attempts on them.

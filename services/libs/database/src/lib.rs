@@ -13,6 +13,8 @@
 //! | [`settings`] | what an operator may change while everything runs |
 //! | [`jobs`] | submitting, showing, listing and cancelling jobs |
 //! | [`control`] | pausing a job, and changing its priority or limit |
+//! | [`schedules`] | adding, showing, pausing and removing schedules |
+//! | [`fire`] | what has come of a schedule's fire times becomes runs and jobs |
 //! | [`plan`] | a queued job becomes tasks |
 //! | [`dispatch`] | runnable tasks go out: the transactional outbox |
 //! | [`lease`] | claim, heartbeat, release, failure |
@@ -38,6 +40,7 @@ pub mod datasets;
 pub mod dispatch;
 mod error;
 pub mod finish;
+pub mod fire;
 pub mod images;
 pub mod intake;
 pub mod jobs;
@@ -51,6 +54,7 @@ pub mod plan;
 pub mod pool;
 pub mod reap;
 pub mod removal;
+pub mod schedules;
 pub mod settings;
 pub mod sweeps;
 #[cfg(feature = "testing")]
@@ -63,15 +67,17 @@ pub use comparison::{Comparison, Contender};
 pub use control::JobChange;
 pub use datasets::{Dataset, DraftDataset, LabelledImage};
 pub use error::{Error, ErrorKind, Result};
+pub use fire::{Filled, Fired, FiredRun, SettledDeadline};
 pub use images::{ImageObject, NewImage, Registered};
 pub use intake::{ObjectChange, ObjectEvent, Taken};
-pub use jobs::{Job, JobFilter, NewJob, Submitted};
+pub use jobs::{Job, JobFilter, JobSchedule, NewJob, Submitted};
 pub use labels::{BadRows, LabelledSelection, LabelsRecorded, NewLabel};
 pub use lease::{AfterFailure, Claim, ClaimedTask, DropReason, Lease};
 pub use measurements::Measured;
 pub use models::{Model, NewModel};
 pub use pool::{Database, DatabaseOptions};
 pub use removal::DeletedModel;
+pub use schedules::{Schedule, ScheduleRun};
 pub use settings::Settings;
 pub use sweeps::{Standing, SweepRun};
 pub use workers::{Beat, RunningTask, Worker, WorkerReport};

@@ -5,10 +5,12 @@
 
 #![expect(dead_code, reason = "only their schemas are used")]
 
+mod schedule;
 mod training;
 
 use utoipa::ToSchema;
 
+pub(crate) use schedule::{DeadlineAction, DeadlineOutcome, FiredBy, RunOutcome, ScheduleSpec};
 pub(crate) use training::{Architecture, SweepSpec, TrainSpec};
 
 /// The kinds of job.

@@ -13,6 +13,7 @@ mod planning;
 mod removal;
 mod results;
 mod scale;
+mod schedules;
 mod schema;
 mod sweeps;
 mod workers;
