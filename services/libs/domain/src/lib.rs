@@ -18,6 +18,7 @@
 //! | [`failure`] | why one image could not be scored |
 //! | [`metrics`] | confusion matrix, precision, recall, F1 |
 //! | [`parameters`] | every tensor of each network: name, shape, part |
+//! | [`artifact`] | what a model file says of itself |
 //! | [`preprocessing`] | the versioned contract from bytes to pixels |
 //! | [`random`] | randomness as a function of (seed, epoch, image index) |
 //!
@@ -27,6 +28,7 @@
 pub mod aliases;
 pub mod audit;
 pub mod claims;
+pub mod artifact;
 pub mod failure;
 pub mod lifecycle;
 pub mod message;

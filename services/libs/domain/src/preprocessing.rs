@@ -8,12 +8,24 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// Standard deviation of the three channels over ImageNet, of values in 0 to 1.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
+/// The contract whose JPEGs are decoded in full.
+pub const EXACT: u32 = 1;
+/// The contract whose large JPEGs are decoded at a reduced scale.
+pub const REDUCED: u32 = 2;
+/// The newest contract: that of new models unless they say otherwise.
+pub const NEWEST: u32 = REDUCED;
+
 /// How bytes become pixels.
 ///
-/// Version 1: decode in full, apply the EXIF orientation, drop alpha, expand grey and palette to RGB, reduce
+/// Version 1, [`EXACT`]: decode in full, apply the EXIF orientation, drop alpha, expand grey and palette to RGB, reduce
 /// 16-bit samples to 8 bits, convert CMYK to RGB, resize to a square of `image_size` pixels with antialiased bilinear interpolation
 /// (Pillow's `BILINEAR`, torchvision's `Resize(antialias=True)`) regardless of aspect ratio, scale to 0..1, subtract
 /// `mean` and divide by `std` for each channel.
+///
+/// Version 2, [`REDUCED`]: the same, but a JPEG is decoded by libjpeg-turbo, at the smallest of the scales 1/8, 1/4, 1/2 and 1 that leaves
+/// both sides at least twice `image_size` (1 where none does). Each of its blocks of 8 x 8 pixels then comes from the lowest
+/// frequencies alone, which is what averaging its pixels would leave. CMYK and YCCK, and a file that libjpeg-turbo has anything to say
+/// against, are decoded as in version 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
@@ -30,12 +42,22 @@ pub struct Preprocessing {
     pub test_time_flip: bool,
 }
 
-/// The newest version of the contract that this build fulfils.
-pub const VERSION: u32 = 1;
-
 impl Preprocessing {
-    /// The present contract at this input size, normalised as for ImageNet.
+    /// The newest contract at this input size, normalised as for ImageNet.
     pub fn imagenet(image_size: u32) -> Self {
-        Self { version: VERSION, image_size, mean: IMAGENET_MEAN, std: IMAGENET_STD, test_time_flip: false }
+        Self { version: NEWEST, image_size, mean: IMAGENET_MEAN, std: IMAGENET_STD, test_time_flip: false }
     }
+}
+
+/// A contract that this release does not fulfil.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("preprocessing contract {0} is unknown: this release knows 1 (exact) and 2 (reduced)")]
+pub struct UnknownContract(pub u32);
+
+/// Refuses a version of the contract that this release does not fulfil.
+///
+/// # Errors
+/// Names it.
+pub fn check_version(version: u32) -> Result<(), UnknownContract> {
+    if (EXACT..=NEWEST).contains(&version) { Ok(()) } else { Err(UnknownContract(version)) }
 }

@@ -6,7 +6,9 @@ use std::{
 };
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
-use perito_domain::failure::FailureReason;
+use perito_domain::{failure::FailureReason, preprocessing::UnknownContract};
+
+use crate::jpeg::decode_reduced;
 
 /// Limits that are checked before anything is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +56,8 @@ pub enum DecodeError {
     #[error("the image is broken: {0}")]
     Corrupt(String),
     /// A contract that this build does not fulfil.
-    #[error("preprocessing contract {0} is unknown: this release knows version {version}", version = perito_domain::preprocessing::VERSION)]
-    UnknownContract(u32),
+    #[error(transparent)]
+    UnknownContract(#[from] UnknownContract),
 }
 
 impl DecodeError {
@@ -71,12 +73,21 @@ impl DecodeError {
     }
 }
 
+/// How large a picture has to come out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// As it is.
+    Full,
+    /// Large JPEGs may come out smaller, both sides at least twice as long as this.
+    ReducedFor(u32),
+}
+
 /// Decodes a photograph to 8-bit RGB, turned upright as its EXIF orientation says. Alpha is dropped, grey and palette become RGB,
 /// 16-bit samples are reduced to the nearest of 256 levels, CMYK (with or without Adobe's marker) and YCCK are converted as Pillow does.
 ///
 /// # Errors
 /// What is wrong with it. A picture over the limits is refused before memory is taken for it.
-pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+pub fn decode(bytes: &[u8], scale: Scale, limits: &Limits) -> Result<RgbImage, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
@@ -84,11 +95,11 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
         return Err(DecodeError::TooLarge { bytes: bytes.len() as u64, limit: limits.max_bytes });
     }
     // Photographs come from strangers, and a decoder's bug is one image's failure. Nothing outlives the panic.
-    catch_unwind(AssertUnwindSafe(|| decode_checked(bytes, limits)))
+    catch_unwind(AssertUnwindSafe(|| decode_checked(bytes, scale, limits)))
         .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder panicked".to_owned())))
 }
 
-fn decode_checked(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+fn decode_checked(bytes: &[u8], scale: Scale, limits: &Limits) -> Result<RgbImage, DecodeError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| corrupt(&error))?;
     let format = reader.format();
     let mut decoder = reader.into_decoder().map_err(|error| match error {
@@ -100,10 +111,19 @@ fn decode_checked(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError
         return Err(DecodeError::TooManyPixels { width, height, limit: limits.max_pixels });
     }
     let orientation = decoder.orientation().map_err(|error| corrupt(&error))?;
-    if format == Some(ImageFormat::Jpeg) && is_cut_off(bytes) {
-        return Err(DecodeError::Corrupt("the JPEG ends before its end-of-image marker".to_owned()));
+    let mut reduced = None;
+    if format == Some(ImageFormat::Jpeg) {
+        if is_cut_off(bytes) {
+            return Err(DecodeError::Corrupt("the JPEG ends before its end-of-image marker".to_owned()));
+        }
+        if let Scale::ReducedFor(side) = scale {
+            reduced = decode_reduced(bytes, side);
+        }
     }
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?;
+    let mut picture = match reduced {
+        Some(picture) => DynamicImage::from(picture),
+        None => DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?,
+    };
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
 }
@@ -112,8 +132,12 @@ fn decode_checked(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError
 /// grey; a grade of half a photograph must not be taken for one of a whole. (Inside a scan 0xFF is always stuffed, and a thumbnail's
 /// markers come before the scan.)
 fn is_cut_off(jpeg: &[u8]) -> bool {
-    let last = |marker: u8| jpeg.windows(2).rposition(|pair| pair == [0xFF, marker]);
-    last(0xD9) < last(0xDA)
+    let marks = |marker: u8| move |pair: &[u8]| pair == [0xFF, marker];
+    // From the end, where it is in a whole file: what has megabytes is read only when it has none.
+    match jpeg.windows(2).rposition(marks(0xD9)) {
+        Some(end) => jpeg[end..].windows(2).any(marks(0xDA)),
+        None => true,
+    }
 }
 
 fn corrupt(error: &impl std::fmt::Display) -> DecodeError {

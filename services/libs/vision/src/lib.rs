@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`pixels`] | square RGB pixels, as networks take them |
 //! | [`mod@decode`] | the bytes of a photograph to RGB, within limits |
+//! | `jpeg` | JPEGs at a reduced scale |
 //! | [`mod@resize`] | any picture to a square, antialiased |
 //! | [`adjust`], [`warp`], [`crop`] | single changes with fixed parameters |
 //! | [`mod@augment`] | random changes of training images |
@@ -15,6 +16,7 @@ pub mod adjust;
 pub mod augment;
 pub mod crop;
 pub mod decode;
+mod jpeg;
 pub mod pixels;
 pub mod resize;
 pub mod warp;
@@ -22,7 +24,7 @@ pub mod warp;
 use perito_domain::preprocessing::{self, Preprocessing};
 
 pub use augment::augment;
-pub use decode::{DecodeError, Limits, decode};
+pub use decode::{DecodeError, Limits, Scale, decode};
 pub use pixels::Pixels;
 pub use resize::resize;
 
@@ -31,8 +33,10 @@ pub use resize::resize;
 /// # Errors
 /// What is wrong with the photograph, or a contract that this build does not fulfil.
 pub fn preprocess(bytes: &[u8], contract: &Preprocessing, limits: &Limits) -> Result<Pixels, DecodeError> {
-    if contract.version != preprocessing::VERSION {
-        return Err(DecodeError::UnknownContract(contract.version));
-    }
-    resize(&decode(bytes, limits)?, contract.image_size)
+    preprocessing::check_version(contract.version)?;
+    let scale = match contract.version {
+        preprocessing::EXACT => Scale::Full,
+        _ => Scale::ReducedFor(contract.image_size),
+    };
+    resize(&decode(bytes, scale, limits)?, contract.image_size)
 }

@@ -107,7 +107,7 @@ pub(crate) async fn fit<F: Future<Output = Result<(), perito_database::Error>>>(
     data: Data,
     record: impl Fn(EpochRow, Provenance) -> F,
 ) -> Result<Option<Trained>, TaskError> {
-    let contract = Preprocessing { test_time_flip: spec.test_time_flip, ..Preprocessing::imagenet(spec.image_size) };
+    let contract = spec.preprocessing();
     // Random parts are cut from larger pictures.
     let side = spec.augment.crop.as_ref().map_or(spec.image_size, |crop| crop.from);
     let larger = Preprocessing { image_size: side, ..contract.clone() };

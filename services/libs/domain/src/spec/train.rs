@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     names::{DatasetRef, ModelRef, Name},
+    preprocessing::{self, Preprocessing},
     text_enum::text_enum,
 };
 
@@ -70,6 +71,10 @@ pub struct TrainSpec {
     pub weights: Option<ModelRef>,
     /// Side of the square input in pixels, 32 to 1024.
     pub image_size: u32,
+    /// The version of the preprocessing contract: 1 decodes photographs exactly, 2 large JPEGs at a reduced scale, several times as
+    /// fast (see [`crate::preprocessing::Preprocessing`]). Specifications from before there was a choice mean 1.
+    #[serde(default = "exact")]
+    pub preprocessing_version: u32,
     /// Probability, 0 to 0.95, that a feature before the head is dropped in training (Srivastava et al., 2014).
     pub dropout: f64,
     /// The last stage that stays as it is: it and all before it run in evaluation mode without gradients. None when absent.
@@ -109,9 +114,24 @@ pub struct TrainSpec {
     pub seed: u64,
 }
 
+fn exact() -> u32 {
+    preprocessing::EXACT
+}
+
 impl TrainSpec {
+    /// The contract from bytes to the model's input, as it is recorded with the model.
+    pub fn preprocessing(&self) -> Preprocessing {
+        Preprocessing {
+            version: self.preprocessing_version,
+            test_time_flip: self.test_time_flip,
+            ..Preprocessing::imagenet(self.image_size)
+        }
+    }
+
     pub(super) fn validate(&self) -> Result<(), SpecError> {
         in_range("image_size", self.image_size, 32, 1024)?;
+        preprocessing::check_version(self.preprocessing_version)
+            .map_err(|error| SpecError::invalid("preprocessing_version", error.to_string()))?;
         in_range("dropout", self.dropout, 0.0, 0.95)?;
         in_range("epochs", self.epochs, 1, 10_000)?;
         in_range("batch_size", self.batch_size, 2, 1024)?;
@@ -185,6 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn new_specifications_decode_at_a_reduced_scale_and_old_ones_go_on_exactly() {
+        let new = parse(json!({"test_time_flip": true})).unwrap();
+        assert_eq!((new.preprocessing().version, new.preprocessing().test_time_flip), (preprocessing::REDUCED, true));
+        let mut stored = serde_json::to_value(&new).unwrap();
+        stored.as_object_mut().unwrap().remove("preprocessing_version");
+        let old: TrainSpec = serde_json::from_value(stored).unwrap();
+        assert_eq!(old.preprocessing().version, preprocessing::EXACT);
+        assert_eq!(parse(json!({"preprocessing_version": 1})).unwrap().preprocessing().version, preprocessing::EXACT);
+    }
+
+    #[test]
     fn another_optimizer_replaces_the_presets_whole() {
         let spec = parse(json!({"optimizer": {"name": "adamw", "learning_rate": 0.01}})).unwrap();
         let Optimizer::Adamw { learning_rate, betas, weight_decay, .. } = spec.optimizer else { panic!() };
@@ -198,6 +229,8 @@ mod tests {
     fn impossible_values_are_refused_by_the_fields_name() {
         for (extra, field) in [
             (json!({"image_size": 8}), "image_size"),
+            (json!({"preprocessing_version": 0}), "preprocessing_version"),
+            (json!({"preprocessing_version": 3}), "preprocessing_version"),
             (json!({"epochs": 0}), "epochs"),
             (json!({"batch_size": 1}), "batch_size"),
             (json!({"dropout": 1.0}), "dropout"),
