@@ -41,13 +41,24 @@ impl Normalizer {
     /// (batch, 3, side, side) of floats, in memory channel by channel of each pixel ("channels last"), as it comes from the decoder.
     pub(crate) fn tensor(&self, images: &[&[u8]]) -> Result<Tensor> {
         let side = i64::from(self.side);
-        let bytes = (side * side * 3) as usize;
-        if let Some(odd) = images.iter().find(|image| image.len() != bytes) {
-            return Err(NetError::Input(format!("an image has {} bytes, expected {side} x {side} x 3", odd.len())));
-        }
+        check(images, self.side)?;
         let all = images.concat();
         let pixels = Tensor::f_from_data_size(&all, &[images.len() as i64, side, side, 3], Kind::Uint8)?;
-        let floats = pixels.f_to_device(self.device.0)?.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
-        Ok(floats.f_mul(&self.scale)?.f_add_(&self.offset)?)
+        self.normalized(&pixels.f_to_device(self.device.0)?)
+    }
+
+    /// The same from bytes (batch, side, side, 3) that are on the device already.
+    pub(crate) fn normalized(&self, pixels: &Tensor) -> Result<Tensor> {
+        let mut floats = pixels.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?;
+        Ok(floats.f_mul_(&self.scale)?.f_add_(&self.offset)?)
+    }
+}
+
+/// Refuses images that are not `side * side * 3` bytes.
+pub(crate) fn check(images: &[&[u8]], side: u32) -> Result<()> {
+    let bytes = side as usize * side as usize * 3;
+    match images.iter().find(|image| image.len() != bytes) {
+        Some(odd) => Err(NetError::Input(format!("an image has {} bytes, expected {side} x {side} x 3", odd.len()))),
+        None => Ok(()),
     }
 }

@@ -6,16 +6,17 @@ use tch::Tensor;
 
 use crate::{
     error::Result,
-    network::{Network, dropped},
+    fused::Geometry,
+    network::{Layer, Network, Pool, dropped},
 };
 
 pub(crate) const STAGES: [Stage; 4] = [Stage::Layer1, Stage::Layer2, Stage::Layer3, Stage::Layer4];
 
 pub(crate) fn stage(network: &Network, stage: Stage, input: &Tensor, measures: bool) -> Result<Tensor> {
     let (convolution, norm) = (format!("{stage}.conv"), format!("{stage}.bn"));
-    let features = network.convolution_norm(&convolution, &norm, input, 1, 1, measures)?;
-    // ReLU never changes which value is the largest, so it may come after the pooling, where a quarter of the values is left.
-    Ok(features.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)?.f_relu_()?)
+    let layer =
+        Layer { convolution: &convolution, norm: &norm, geometry: Geometry { stride: 1, padding: 1 }, measures };
+    network.layer_pool(&layer, input, &Pool { window: 2, geometry: Geometry { stride: 2, padding: 0 } })
 }
 
 pub(crate) fn head(network: &Network, features: &Tensor, dropout: Option<&Tensor>) -> Result<Tensor> {

@@ -95,6 +95,13 @@ impl DeviceRequest {
     }
 }
 
+impl Device {
+    /// Whether it is a GPU.
+    pub fn is_gpu(self) -> bool {
+        matches!(self.0, tch::Device::Cuda(_))
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 use crate::{
     cnn4,
     error::{NetError, Result},
+    fused::{Fused, Geometry, Then},
     resnet18,
     weights::Tensors,
 };
@@ -29,15 +30,39 @@ const NORM_EPSILON: f64 = 1e-5;
 pub(crate) struct Network {
     pub(crate) topology: Topology,
     pub(crate) tensors: Tensors,
-    /// Whether batch norms have been folded into the convolutions before them.
-    pub(crate) folded: bool,
+    pub(crate) form: Form,
+}
+
+/// How the convolutions and batch norms of a network are kept.
+pub(crate) enum Form {
+    /// As in the weight file.
+    Plain,
+    /// Every batch norm folded into the convolution before it.
+    Folded,
+    /// Folded, and fused with what follows.
+    Fused(Fused),
+}
+
+/// A convolution and the batch norm behind it.
+pub(crate) struct Layer<'a> {
+    pub(crate) convolution: &'a str,
+    pub(crate) norm: &'a str,
+    pub(crate) geometry: Geometry,
+    /// Whether the batch norm measures the batch.
+    pub(crate) measures: bool,
+}
+
+/// A maximum over windows.
+pub(crate) struct Pool {
+    pub(crate) window: i64,
+    pub(crate) geometry: Geometry,
 }
 
 /// How a forward pass behaves.
 #[derive(Clone, Copy)]
 pub(crate) enum Pass<'a> {
-    /// Running statistics, no dropout.
-    Evaluation,
+    /// Running statistics, no dropout, convolutions in these numbers.
+    Evaluation(Kind),
     /// Statistics of the batch, dropout; stages up to the frozen one as in evaluation, without gradients.
     Training {
         /// The last frozen stage.
@@ -58,11 +83,11 @@ impl Network {
             Architecture::Cnn4 => (&cnn4::STAGES, cnn4::stage, cnn4::head),
             Architecture::Resnet18 => (&resnet18::STAGES, resnet18::stage, resnet18::head),
         };
-        let kind = if let Pass::Training { kind, .. } = pass { kind } else { Kind::Float };
+        let (Pass::Training { kind, .. } | Pass::Evaluation(kind)) = pass;
         let mut features = input.f_to_kind(kind)?;
         for &name in stages {
             let (trains, measures) = match pass {
-                Pass::Evaluation => (false, false),
+                Pass::Evaluation(_) => (false, false),
                 Pass::Training { frozen, frozen_statistics, .. } => {
                     (is_trained(Some(name), frozen), is_trained(Some(name), frozen.max(frozen_statistics)))
                 }
@@ -73,7 +98,7 @@ impl Network {
         }
         let features = features.f_to_kind(Kind::Float)?;
         match pass {
-            Pass::Evaluation => {
+            Pass::Evaluation(_) => {
                 let _guard = tch::no_grad_guard();
                 head(self, &features, None)
             }
@@ -85,16 +110,36 @@ impl Network {
         self.tensors.get(name).ok_or_else(|| NetError::Weights(format!("tensor {name} is missing")))
     }
 
-    /// A convolution and the batch norm behind it, with the statistics of the batch when it `measures` them.
-    pub(crate) fn convolution_norm(
-        &self,
-        convolution: &str,
-        norm: &str,
-        input: &Tensor,
-        stride: i64,
-        padding: i64,
-        measures: bool,
-    ) -> Result<Tensor> {
+    /// A layer and what follows it.
+    pub(crate) fn layer(&self, layer: &Layer<'_>, input: &Tensor, then: Then) -> Result<Tensor> {
+        if let Form::Fused(fused) = &self.form {
+            return fused.convolution(layer.convolution, input, layer.geometry, then);
+        }
+        let mut output = self.convolution_norm(layer, input)?;
+        match then {
+            Then::Nothing => Ok(output),
+            Then::Relu => Ok(output.f_relu_()?),
+            Then::AddRelu(shortcut) => Ok(output.f_add_(&shortcut)?.f_relu_()?),
+        }
+    }
+
+    /// A layer, ReLU and max pooling.
+    pub(crate) fn layer_pool(&self, layer: &Layer<'_>, input: &Tensor, pool: &Pool) -> Result<Tensor> {
+        let Pool { window, geometry: Geometry { stride, padding } } = *pool;
+        let pooled = |features: &Tensor| {
+            features.f_max_pool2d([window, window], [stride, stride], [padding, padding], [1, 1], false)
+        };
+        if let Form::Fused(_) = &self.form {
+            return Ok(pooled(&self.layer(layer, input, Then::Relu)?)?);
+        }
+        // ReLU never changes which value is the largest, so where it is a pass of its own it may come after the pooling, where a
+        // quarter of the values is left.
+        Ok(pooled(&self.convolution_norm(layer, input)?)?.f_relu_()?)
+    }
+
+    /// A layer, with the statistics of the batch when it measures them.
+    fn convolution_norm(&self, layer: &Layer<'_>, input: &Tensor) -> Result<Tensor> {
+        let Layer { convolution, norm, geometry: Geometry { stride, padding }, measures } = *layer;
         let kind = input.f_kind()?;
         let convolve = |weight: &Tensor, bias: Option<&Tensor>| -> Result<Tensor> {
             let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
@@ -103,7 +148,7 @@ impl Network {
         };
         let weight = self.tensor(&format!("{convolution}.weight"))?;
         let bias = self.tensors.get(&format!("{convolution}.bias"));
-        if self.folded {
+        if let Form::Folded = self.form {
             return convolve(weight, bias);
         }
         if !measures {

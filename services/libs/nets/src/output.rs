@@ -1,7 +1,7 @@
 //! What leaves a network: logits and probabilities as plain numbers.
 
 use perito_domain::severity::CLASSES;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::{
     error::{NetError, Result},
@@ -20,18 +20,30 @@ pub(crate) fn rows(logits: &Tensor) -> Result<Vec<[f32; CLASSES]>> {
     }
 }
 
-/// Class probabilities of normalised pixels, with `flip` the mean of those of each image and its mirror image.
-pub(crate) fn probabilities(network: &Network, input: &Tensor, flip: bool) -> Result<Vec<[f32; CLASSES]>> {
-    let of = |input: &Tensor| -> Result<Vec<_>> {
-        Ok(rows(&network.logits(input, Pass::Evaluation)?)?.into_iter().map(softmax).collect())
-    };
-    let mut plain = of(input)?;
+/// Logits of normalised pixels, and with `flip` those of the mirror images. On a GPU they are still being computed.
+pub(crate) fn logits(network: &Network, input: &Tensor, kind: Kind, flip: bool) -> Result<Vec<Tensor>> {
+    let mut logits = vec![network.logits(input, Pass::Evaluation(kind))?];
     if flip {
-        for (one, mirrored) in plain.iter_mut().zip(of(&input.f_flip([3])?)?) {
-            *one = std::array::from_fn(|class| (one[class] + mirrored[class]) / 2.0);
+        logits.push(network.logits(&input.f_flip([3])?, Pass::Evaluation(kind))?);
+    }
+    Ok(logits)
+}
+
+/// Class probabilities: of each image the mean over its logits here.
+pub(crate) fn probabilities(logits: &[Tensor]) -> Result<Vec<[f32; CLASSES]>> {
+    let mut sums: Vec<[f32; CLASSES]> = Vec::new();
+    for of_one_side in logits {
+        let probabilities = rows(of_one_side)?.into_iter().map(softmax);
+        if sums.is_empty() {
+            sums.extend(probabilities);
+        } else {
+            for (sum, row) in sums.iter_mut().zip(probabilities) {
+                *sum = std::array::from_fn(|class| sum[class] + row[class]);
+            }
         }
     }
-    Ok(plain)
+    let sides = logits.len() as f32;
+    Ok(sums.into_iter().map(|sum| sum.map(|sum| sum / sides)).collect())
 }
 
 /// Class probabilities of one image's logits.
@@ -46,7 +58,6 @@ pub(crate) fn softmax(logits: [f32; CLASSES]) -> [f32; CLASSES] {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     #[test]
     fn probabilities_are_libtorchs() {

@@ -2,6 +2,7 @@
 
 use perito_domain::{
     Severity,
+    artifact::ArtifactDescription,
     preprocessing::Preprocessing,
     severity::CLASSES,
     spec::{Precision, TrainSpec},
@@ -19,9 +20,9 @@ use crate::{
     initial::{initial, zero_residuals},
     loss::CrossEntropy,
     mix::Partner,
-    network::{Network, Pass, Topology, is_trained},
+    network::{Form, Network, Pass, Topology, is_trained},
     optimizer::{Move, Optimizer},
-    output::{probabilities, rows},
+    output::{logits, probabilities, rows},
     weights::{self, Backbone, Tensors},
 };
 
@@ -54,7 +55,7 @@ pub struct Trainer {
     /// What is measured and kept instead of the weights themselves.
     average: Option<Average>,
     random: Vec<String>,
-    test_time_flip: bool,
+    preprocessing: Preprocessing,
     spec: TrainSpec,
     device: Device,
 }
@@ -88,13 +89,13 @@ impl Trainer {
         });
         let mut trainer = Self {
             trained: trained.collect(),
-            network: Network { topology, tensors: Tensors::new(), folded: false },
+            network: Network { topology, tensors: Tensors::new(), form: Form::Plain },
             normalizer: Normalizer::new(&topology, preprocessing, device)?,
             optimizer: Optimizer::new(spec.optimizer.clone(), device),
             loss: CrossEntropy::new(&spec.loss, images, device)?,
             average: None,
             random: if initial_weights.is_some() { random } else { Vec::new() },
-            test_time_flip: preprocessing.test_time_flip,
+            preprocessing: preprocessing.clone(),
             spec: spec.clone(),
             device,
         };
@@ -143,7 +144,7 @@ impl Trainer {
     /// The network that is measured and kept: the weights, or their average.
     fn kept(&self) -> Network {
         let tensors = overlaid(&self.network.tensors, self.average.as_ref().map(Average::tensors));
-        Network { topology: self.network.topology, tensors, folded: false }
+        Network { topology: self.network.topology, tensors, form: Form::Plain }
     }
 
     /// The parameters that begin at random although there are initial weights: a head for other classes, and what the file lacks.
@@ -222,15 +223,18 @@ impl Trainer {
         if images.is_empty() {
             return Ok(Vec::new());
         }
-        probabilities(&self.kept(), &self.normalizer.tensor(images)?, self.test_time_flip)
+        let logits =
+            logits(&self.kept(), &self.normalizer.tensor(images)?, Kind::Float, self.preprocessing.test_time_flip)?;
+        probabilities(&logits)
     }
 
-    /// The weights, or their average, as a safetensors file, with the buffers of batch norms.
+    /// The weights, or their average, as a safetensors file, with the buffers of batch norms and a description of the model.
     ///
     /// # Errors
     /// libtorch's errors.
     pub fn weights(&self) -> Result<Vec<u8>> {
-        weights::write(&self.kept().tensors, None)
+        let description = ArtifactDescription::new(self.spec.architecture, self.preprocessing.clone());
+        weights::write(&self.kept().tensors, Some(weights::description(&description)?))
     }
 
     /// Weights, the optimiser's state and the average as a safetensors file, from which [`Self::restore`] goes on exactly.

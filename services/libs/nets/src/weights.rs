@@ -6,7 +6,10 @@ use std::{
     fmt::Display,
 };
 
-use perito_domain::parameters::{Parameter, head, parameters};
+use perito_domain::{
+    artifact::{ArtifactDescription, METADATA_ENTRY},
+    parameters::{Parameter, head, parameters},
+};
 use safetensors::{Dtype, SafeTensors, View};
 use tch::{Kind, Tensor};
 
@@ -79,9 +82,29 @@ pub(crate) fn read_backbone(topology: &Topology, bytes: &[u8], mut fresh: Tensor
 
 /// The names under [`MISSING_KEY`].
 fn missing(bytes: &[u8]) -> Result<BTreeSet<String>> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| NetError::Weights(error.to_string()))?;
-    let names = header.metadata().as_ref().and_then(|metadata| metadata.get(MISSING_KEY));
-    Ok(names.into_iter().flat_map(|names| names.split(',')).map(str::to_owned).collect())
+    let names = metadata(bytes, MISSING_KEY)?;
+    Ok(names.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect())
+}
+
+/// What a weight file says of itself; `None` when it says nothing.
+///
+/// # Errors
+/// A file that is none, or a description that cannot be read.
+pub fn describe(bytes: &[u8]) -> Result<Option<ArtifactDescription>> {
+    let described = metadata(bytes, METADATA_ENTRY)?.map(|text| serde_json::from_str(&text)).transpose();
+    described.map_err(|error| NetError::Weights(format!("its description ({METADATA_ENTRY}) cannot be read: {error}")))
+}
+
+fn metadata(bytes: &[u8], entry: &str) -> Result<Option<String>> {
+    let (_, header) = SafeTensors::read_metadata(bytes)
+        .map_err(|error| NetError::Weights(format!("not a safetensors file ({} bytes): {error}", bytes.len())))?;
+    Ok(header.metadata().as_ref().and_then(|metadata| metadata.get(entry)).cloned())
+}
+
+/// The entry of metadata that describes a model.
+pub(crate) fn description(description: &ArtifactDescription) -> Result<(&'static str, String)> {
+    let text = serde_json::to_string(description);
+    Ok((METADATA_ENTRY, text.map_err(|error| NetError::Weights(format!("write the description: {error}")))?))
 }
 
 fn refuse_foreign(topology: &Topology, file: &SafeTensors<'_>, known: &Tensors) -> Result<()> {

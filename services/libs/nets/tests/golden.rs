@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::{cpu, file, filled, pictures, spec, topology, trainer, views};
 use perito_domain::{Severity, preprocessing::Preprocessing};
-use perito_nets::Engine;
+use perito_nets::{Engine, EngineOptions, Preparation};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -46,9 +46,15 @@ fn logits_equal_pytorchs() {
     for Case { architecture, side, logits, .. } in cases() {
         let topology = topology(&architecture, side);
         let weights = file(&filled(topology.architecture, side));
-        let engine = Engine::load(&topology, &Preprocessing::imagenet(side), &weights, cpu()).unwrap();
         let pictures = pictures(logits.len(), side);
-        assert_close(&engine.logits(&views(&pictures)).unwrap(), &logits, &format!("{architecture} at {side}"));
+        for preparation in [Preparation::Best, Preparation::Folded, Preparation::ChannelsLast, Preparation::Packed] {
+            let options = EngineOptions { preparation, ..EngineOptions::default() };
+            let engine = Engine::prepare(&topology, &Preprocessing::imagenet(side), &weights, cpu(), options).unwrap();
+            let what = format!("{architecture} at {side}, {:?}", engine.preparation());
+            assert_close(&engine.logits(&views(&pictures)).unwrap(), &logits, &what);
+            // Weights in oneDNN's layout were packed for the first batch's size.
+            assert_close(&engine.logits(&views(&pictures[..1])).unwrap(), &logits[..1], &what);
+        }
     }
 }
 
