@@ -2,10 +2,13 @@
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use perito_domain::lifecycle::JobKind;
-use perito_nets::DeviceRequest;
+use perito_nets::{DeviceRequest, EngineOptions, Precision};
 use perito_runtime::{BrokerArgs, DatabaseArgs, ObjectStoreArgs, ShutdownArgs, TelemetryArgs};
+use perito_vision::Limits;
+
+use crate::predict::PredictArgs;
 
 /// Runs training, scoring and evaluation tasks on one device.
 ///
@@ -30,19 +33,106 @@ pub struct Config {
     /// Shutdown.
     #[command(flatten)]
     pub shutdown: ShutdownArgs,
+    /// The device, and pixels on their way to it.
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// The work itself.
     #[command(flatten)]
     pub work: WorkArgs,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// To serve.
+    Serve(Box<Config>),
+    /// To grade photographs on disk.
+    Predict(Box<PredictArgs>),
+}
+
+impl Invocation {
+    /// Reads the command line; ends the process when it asks for help, or is wrong.
+    pub fn parse() -> Self {
+        Self::from(Config::command_line().get_matches())
+    }
+
+    fn from(matches: clap::ArgMatches) -> Self {
+        let invocation = match matches.subcommand() {
+            Some((_, matches)) => PredictArgs::from_arg_matches(matches).map(|args| Self::Predict(Box::new(args))),
+            None => Config::from_arg_matches(&matches).map(|config| Self::Serve(Box::new(config))),
+        };
+        invocation.unwrap_or_else(|error| error.exit())
+    }
+}
+
+impl Config {
+    /// The worker's own options, and the one command that needs none of them.
+    fn command_line() -> clap::Command {
+        Self::command()
+            .subcommand_negates_reqs(true)
+            .subcommand(PredictArgs::augment_args(clap::Command::new("predict")))
+    }
+}
+
+/// What networks run on, and with how much.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// Where networks run: `cpu`, `cuda:N`, or `auto` for the first GPU if there is one. A device that is asked for and absent
+    /// is an error at start.
+    #[arg(long, env = "PERITO_DEVICE", default_value = "auto")]
+    pub device: DeviceRequest,
+    /// The numbers that networks score in: `float32`, `bfloat16` (GPUs since Ampere, CPUs with AVX512_BF16), `float16` (GPUs), or
+    /// `auto` for float32 on a CPU and bfloat16 on a GPU.
+    #[arg(long, env = "PERITO_PRECISION", default_value_t = Precision::Auto)]
+    pub precision: Precision,
+    /// Images in one forward pass when scoring; measured for about a second when a model is loaded unless told.
+    #[arg(long, env = "PERITO_BATCH_SIZE", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch_size: Option<u16>,
+    /// Threads that decode images; as many as there are cores unless told.
+    #[arg(long, env = "PERITO_DECODE_THREADS")]
+    pub decode_threads: Option<usize>,
+    /// Threads that libtorch uses for one operation on a CPU; as many as there are cores unless told.
+    #[arg(long, env = "PERITO_COMPUTE_THREADS")]
+    pub compute_threads: Option<usize>,
+    /// The largest image that is read, in MiB.
+    #[arg(long, env = "PERITO_MAX_IMAGE_MIB", default_value_t = 64)]
+    pub max_image_mib: u64,
+    /// The largest image that is decoded, in millions of pixels.
+    #[arg(long, env = "PERITO_MAX_IMAGE_MEGAPIXELS", default_value_t = 100)]
+    pub max_image_megapixels: u64,
+}
+
+impl EngineArgs {
+    /// Threads that decode images.
+    pub fn decode_threads(&self) -> usize {
+        self.decode_threads.unwrap_or_else(cores)
+    }
+
+    /// Threads of one operation on a CPU.
+    pub fn compute_threads(&self) -> usize {
+        self.compute_threads.unwrap_or_else(cores)
+    }
+
+    /// How networks are loaded.
+    pub fn options(&self) -> EngineOptions {
+        EngineOptions { precision: self.precision, ..EngineOptions::default() }
+    }
+
+    /// What is refused without being decoded.
+    pub fn limits(&self) -> Limits {
+        Limits { max_bytes: self.max_image_mib << 20, max_pixels: self.max_image_megapixels * 1_000_000 }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// What this worker does, and with how much.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Work")]
 pub struct WorkArgs {
-    /// Where networks run: `cpu`, `cuda:N`, or `auto` for the first GPU if there is one. A device that is asked for and absent
-    /// is an error at start.
-    #[arg(long, env = "PERITO_DEVICE", default_value = "auto")]
-    pub device: DeviceRequest,
     /// The kinds of task to run, separated by commas.
     #[arg(long, env = "PERITO_TASKS", value_delimiter = ',', default_value = "train,score,evaluate,sweep", value_parser = JobKind::from_str)]
     pub tasks: Vec<JobKind>,
@@ -55,18 +145,9 @@ pub struct WorkArgs {
     /// Scoring tasks at once: with two, one loads while the other commits.
     #[arg(long, env = "PERITO_SCORING_TASKS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub scoring_tasks: u16,
-    /// Images in one forward pass.
-    #[arg(long, env = "PERITO_BATCH_SIZE", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub batch_size: u16,
     /// Images fetched or decoded at once, over all tasks.
     #[arg(long, env = "PERITO_FETCH_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub fetch_concurrency: u16,
-    /// Threads that decode images; as many as there are cores unless told.
-    #[arg(long, env = "PERITO_DECODE_THREADS")]
-    pub decode_threads: Option<usize>,
-    /// Threads that libtorch uses for one operation on a CPU; as many as there are cores unless told.
-    #[arg(long, env = "PERITO_COMPUTE_THREADS")]
-    pub compute_threads: Option<usize>,
     /// Memory for decoded training images, in MiB. What does not fit goes to disk.
     #[arg(long, env = "PERITO_CACHE_MIB", default_value_t = 2048)]
     pub cache_mib: u64,
@@ -80,13 +161,26 @@ pub struct WorkArgs {
     /// Write a checkpoint after every so many epochs too.
     #[arg(long, env = "PERITO_CHECKPOINT_EPOCHS", value_parser = clap::value_parser!(u32).range(1..))]
     pub checkpoint_epochs: Option<u32>,
-    /// The largest image that is fetched, in MiB.
-    #[arg(long, env = "PERITO_MAX_IMAGE_MIB", default_value_t = 64)]
-    pub max_image_mib: u64,
-    /// The largest image that is decoded, in millions of pixels.
-    #[arg(long, env = "PERITO_MAX_IMAGE_MEGAPIXELS", default_value_t = 100)]
-    pub max_image_megapixels: u64,
     /// Where to serve `/healthz`, `/readyz` and `/metrics`; nowhere unless told.
     #[arg(long, env = "PERITO_WORKER_LISTEN")]
     pub listen: Option<SocketAddr>,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_asked_for_to_serve_and_not_to_predict() {
+        let parse = |words: &str| Config::command_line().try_get_matches_from(words.split(' '));
+        let Invocation::Predict(_) = Invocation::from(parse("perito-worker predict --model m a.jpg").unwrap()) else {
+            panic!("expected to predict")
+        };
+        let served = parse("perito-worker --database-url postgres://h --amqp-url amqp://h --batch-size 4").unwrap();
+        let Invocation::Serve(config) = Invocation::from(served) else { panic!("expected to serve") };
+        assert_eq!(config.engine.batch_size, Some(4));
+        assert!(parse("perito-worker predict --model m").is_err(), "no photographs");
+        Config::command_line().debug_assert();
+    }
 }

@@ -1,6 +1,6 @@
 //! An evaluation task: a registered model measured on one split of a dataset.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use perito_database::ClaimedTask;
 use perito_domain::spec::JobSpec;
@@ -22,14 +22,14 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<Ending, TaskEr
     let (JobSpec::Evaluate(spec), Some(model), Some(dataset_id)) = (&task.spec, &task.model, task.dataset_id) else {
         return Err(TaskError::Permanent("the evaluation task was planned without a model or a dataset".to_owned()));
     };
-    let engine = context.artifacts.engine(model).await?;
+    let loaded = context.artifacts.model(model).await?;
     let items = context.database.dataset_items(dataset_id, Some(spec.split)).await?;
     let (set, failures) =
         LabelledSet::load(&context.images, items, &model.preprocessing, PixelCache::new(context.cache)).await?;
     let Measured { measurement, .. } = measure(&set, spec.split, |batch| {
-        let engine = Arc::clone(&engine);
+        let loaded = Arc::clone(&loaded);
         async move {
-            let forward = move || engine.lock().unwrap_or_else(PoisonError::into_inner).probabilities(&batch.views());
+            let forward = move || loaded.engine().probabilities(&batch.views());
             Ok(context.device.run("evaluation", forward).await??)
         }
     })

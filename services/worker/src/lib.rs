@@ -14,6 +14,7 @@
 //! | [`score`], [`train`], [`evaluate`], [`sweep`] | the work itself, a module for each kind of task |
 //! | [`labelled`], [`pixel_cache`] | a labelled split, decoded once, and batches of it |
 //! | [`measure`] | a network measured on labelled images, for training and evaluation alike |
+//! | [`predict`] | `perito-worker predict`: photographs on disk, without any server |
 //! | [`error`] | what can go wrong in a task, and whether trying again helps |
 //!
 //! To add a kind of task: a module with a `run` function beside [`score`], and an arm in [`execute`].
@@ -30,6 +31,7 @@ pub mod labelled;
 pub mod leases;
 pub mod measure;
 pub mod pixel_cache;
+pub mod predict;
 pub mod presence;
 pub mod score;
 pub mod service;

@@ -3,13 +3,13 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
-use clap::Parser;
 use perito_broker::{BrokerOptions, Consumer};
 use perito_database::{Database, DatabaseOptions};
 use perito_objects::{Checksums, ObjectStore, ObjectStoreOptions};
 use perito_runtime::{args, health::Health, lifecycle::Shutdown, telemetry};
 use perito_worker::{
-    config::Config,
+    config::{Config, Invocation},
+    predict,
     service::{self, Context},
 };
 
@@ -17,7 +17,10 @@ mod memory;
 
 fn main() -> ExitCode {
     memory::keep();
-    perito_runtime::main(async || run(Config::parse()).await)
+    match Invocation::parse() {
+        Invocation::Serve(config) => perito_runtime::main(async || run(*config).await),
+        Invocation::Predict(args) => predict::main(&args),
+    }
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
@@ -41,7 +44,14 @@ async fn run(config: Config) -> anyhow::Result<()> {
         .context("PERITO_S3_ENDPOINT and PERITO_S3_BUCKET say where models are stored")?;
     let broker = BrokerOptions::new(config.broker.amqp_url.expose(), &config.broker.broker_namespace);
     let consumer = Consumer::new(broker);
-    let context = Context::new(&config.work, database.clone(), objects.clone(), bucket.clone(), shutdown.clone())?;
+    let context = Context::new(
+        &config.work,
+        &config.engine,
+        database.clone(),
+        objects.clone(),
+        bucket.clone(),
+        shutdown.clone(),
+    )?;
     tracing::info!(
         worker = context.worker,
         device = %context.device.device(),

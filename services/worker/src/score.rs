@@ -7,12 +7,12 @@
 //! Loading runs in a task of its own and stays ahead of the device by two batches. A worker runs two scoring tasks at once, so
 //! that one loads while the other commits.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use perito_database::{ClaimedTask, Prediction, ScoreResult};
 
-use crate::{artifacts::SharedEngine, error::TaskError, service::Context};
+use crate::{artifacts::LoadedModel, error::TaskError, service::Context};
 use perito_vision::Pixels;
 
 /// Batches that are on their way to the device or on it: one runs while the next one waits.
@@ -27,16 +27,16 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<ScoreResult, T
         .model
         .as_ref()
         .ok_or_else(|| TaskError::Permanent("the scoring task was planned without a model".to_owned()))?;
-    let engine = context.artifacts.engine(model).await?;
+    let scorer = context.artifacts.model(model).await?;
     let loaded =
-        context.images.load(task.images.clone(), model.preprocessing.clone(), context.batch_size * BATCHES_IN_FLIGHT);
+        context.images.load(task.images.clone(), model.preprocessing.clone(), scorer.batch_size * BATCHES_IN_FLIGHT);
     let mut result = ScoreResult::default();
     let mut scored = std::pin::pin!(
         loaded
-            .try_chunks(context.batch_size)
+            .try_chunks(scorer.batch_size)
             .map(|chunk| chunk.map_err(|error| error.1))
             .map_ok(|chunk| {
-                let engine = Arc::clone(&engine);
+                let scorer = Arc::clone(&scorer);
                 async move {
                     let (mut positions, mut batch, mut failures) = (Vec::new(), Vec::new(), Vec::new());
                     for (position, outcome) in chunk {
@@ -48,7 +48,7 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<ScoreResult, T
                             Err(failure) => failures.push(failure),
                         }
                     }
-                    let probabilities = infer(context, engine, batch).await?;
+                    let probabilities = infer(context, scorer, batch).await?;
                     Ok::<_, TaskError>((positions, probabilities, failures))
                 }
             })
@@ -64,21 +64,17 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<ScoreResult, T
     Ok(result)
 }
 
-async fn infer(context: &Context, engine: SharedEngine, batch: Vec<Pixels>) -> Result<Vec<[f32; 3]>, TaskError> {
+async fn infer(context: &Context, model: Arc<LoadedModel>, batch: Vec<Pixels>) -> Result<Vec<[f32; 3]>, TaskError> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
     let images = batch.len();
-    let started = std::time::Instant::now();
-    let probabilities = context
-        .device
-        .run("inference", move || {
-            let views: Vec<&[u8]> = batch.iter().map(Pixels::as_bytes).collect();
-            // An engine that panicked is used again only by later batches, and holds nothing between them.
-            engine.lock().unwrap_or_else(PoisonError::into_inner).probabilities(&views)
-        })
-        .await??;
+    let began = std::time::Instant::now();
+    let start = move || model.engine().start(&batch.iter().map(Pixels::as_bytes).collect::<Vec<_>>());
+    let started = context.device.run("inference", start).await??;
+    // In a visit of its own: the next batch may be started in between, and a GPU never waits for this thread.
+    let probabilities = context.device.run("inference", move || started.finish()).await??;
     metrics::counter!("perito_images_inferred_total").increment(images as u64);
-    metrics::histogram!("perito_inference_batch_seconds").record(started.elapsed().as_secs_f64());
+    metrics::histogram!("perito_inference_batch_seconds").record(began.elapsed().as_secs_f64());
     Ok(probabilities)
 }

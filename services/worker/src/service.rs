@@ -8,14 +8,13 @@ use perito_database::{Database, WorkerReport};
 use perito_domain::lifecycle::JobKind;
 use perito_objects::ObjectStore;
 use perito_runtime::lifecycle::Shutdown;
-use perito_vision::Limits;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
     artifacts::Artifacts,
-    config::WorkArgs,
+    config::{EngineArgs, WorkArgs},
     device::DeviceThread,
     execute::{claim, execute},
     images::ImageSource,
@@ -48,8 +47,6 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// This worker's name in attempts and logs.
     pub worker: String,
-    /// Images in one forward pass.
-    pub batch_size: usize,
     /// Room for decoded training images.
     pub cache: CacheLimits,
     /// When training writes checkpoints.
@@ -63,25 +60,27 @@ impl Context {
     /// A device that is absent, or threads that cannot be started.
     pub fn new(
         args: &WorkArgs,
+        engine: &EngineArgs,
         database: Database,
         objects: ObjectStore,
         bucket: String,
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let device = args.device.resolve().context("choose the device")?;
-        let device =
-            DeviceThread::start(device, args.compute_threads.unwrap_or(cores)).context("start the device thread")?;
-        let limits = Limits { max_bytes: args.max_image_mib << 20, max_pixels: args.max_image_megapixels * 1_000_000 };
-        let decode_threads = args.decode_threads.unwrap_or(cores);
-        let images = ImageSource::new(objects.clone(), args.fetch_concurrency.into(), decode_threads, limits)
-            .context("start the decoding threads")?;
+        let device = engine.device.resolve().context("choose the device")?;
+        let device = DeviceThread::start(device, engine.compute_threads()).context("start the device thread")?;
+        let images =
+            ImageSource::new(objects.clone(), args.fetch_concurrency.into(), engine.decode_threads(), engine.limits())
+                .context("start the decoding threads")?;
         Ok(Self {
-            artifacts: Artifacts::new(objects.clone(), device.clone()),
+            artifacts: Artifacts::new(
+                objects.clone(),
+                device.clone(),
+                engine.options(),
+                engine.batch_size.map(usize::from),
+            ),
             leases: Leases::new(database.clone(), args.lease),
             intake: Intake::new(shutdown.soft().clone()),
             worker: args.name.clone().unwrap_or_else(default_name),
-            batch_size: args.batch_size.into(),
             cache: CacheLimits { memory: args.cache_mib << 20, disk: args.disk_cache_mib << 20 },
             checkpoints: Policy { interval: args.checkpoint_interval, epochs: args.checkpoint_epochs },
             database,

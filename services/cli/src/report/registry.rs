@@ -33,7 +33,13 @@ pub fn model(model: &Model, evaluation: Option<&Evaluation>, colour: bool) -> St
         ("model", Cell::new(&model.reference)),
         ("aliases", coloured(model.aliases.join(", "), Color::Green, colour)),
         ("architecture", Cell::new(model.architecture)),
-        ("input", Cell::new(format!("{0} x {0} pixels", model.preprocessing.image_size))),
+        (
+            "input",
+            Cell::new(format!(
+                "{0} x {0} pixels, preprocessing {1}",
+                model.preprocessing.image_size, model.preprocessing.version
+            )),
+        ),
         ("classes", Cell::new(classes(model))),
         ("weights", Cell::new(format!("s3://{}/{} ({} bytes)", artifact.bucket, artifact.key, artifact.bytes))),
         ("sha256", Cell::new(&artifact.sha256)),

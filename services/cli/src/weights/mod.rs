@@ -1,4 +1,4 @@
-//! Weight files on their way into the registry, without libtorch. Whatever comes in, safetensors goes out.
+//! Weight files on their way into the registry and out of it, without libtorch. Whatever comes in, safetensors goes out.
 //!
 //! | module | holds |
 //! |---|---|
@@ -6,8 +6,10 @@
 //! | [`globals`] | what a pickle names, seen before it is read |
 //! | [`check`] | a file against its network's table of parameters |
 //! | [`missing`] | parameters that a file leaves to chance |
+//! | [`describe`] | a file that says what it is, on its way out of the registry |
 
 mod check;
+mod describe;
 mod globals;
 mod missing;
 mod torch;
@@ -16,7 +18,7 @@ use std::{io::Read as _, path::Path};
 
 use perito_domain::{parameters::parameters, severity::CLASSES, spec::Architecture};
 
-pub use self::torch::TorchError;
+pub use self::{describe::described, torch::TorchError};
 
 /// What every archive of `torch.save` since PyTorch 1.6 begins with: it is a zip file.
 const ARCHIVE: [u8; 4] = *b"PK\x03\x04";
