@@ -1,6 +1,6 @@
 # Perito's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-down test lint check-deploy fmt stack-up stack-down stack-status bench sqlx-prepare clean
+.PHONY: help setup build demo demo-down test lint check-deploy fmt stack-up stack-down stack-status bench bench-training sqlx-prepare clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,10 @@ stack-down: ## Stops them
 stack-status: ## Says what runs where
 	@deploy/local/stack status
 
-bench: ## Images/s in training beside a plain PyTorch script (PYTHON=python with torch; DATASET=folder)
+bench: ## The speed of scoring, part by part, beside Pillow and ONNX Runtime (see deploy/bench/README.md)
+	@deploy/bench/scoring
+
+bench-training: ## Images/s in training beside a plain PyTorch script (PYTHON=python with torch; DATASET=folder)
 	@deploy/bench/run
 
 sqlx-prepare: ## After a change in SQL: renews .sqlx/, which lets the compiler check queries without a database
