@@ -12,7 +12,7 @@ FROM ${RUST_IMAGE} AS chef
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ make curl unzip python3-pip python3-venv \
+    && apt-get install --yes --no-install-recommends g++ make cmake nasm curl unzip python3-pip python3-venv \
     && rm -rf /var/lib/apt/lists/*
 RUN cargo install cargo-chef --version 0.1.73 --locked
 WORKDIR /build
