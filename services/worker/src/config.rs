@@ -53,10 +53,10 @@ pub enum Invocation {
 impl Invocation {
     /// Reads the command line; ends the process when it asks for help, or is wrong.
     pub fn parse() -> Self {
-        Self::from(Config::command_line().get_matches())
+        Self::of(Config::command_line().get_matches())
     }
 
-    fn from(matches: clap::ArgMatches) -> Self {
+    fn of(matches: clap::ArgMatches) -> Self {
         let invocation = match matches.subcommand() {
             Some((_, matches)) => PredictArgs::from_arg_matches(matches).map(|args| Self::Predict(Box::new(args))),
             None => Config::from_arg_matches(&matches).map(|config| Self::Serve(Box::new(config))),
@@ -70,6 +70,7 @@ impl Config {
     fn command_line() -> clap::Command {
         Self::command()
             .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
             .subcommand(PredictArgs::augment_args(clap::Command::new("predict")))
     }
 }
@@ -174,11 +175,11 @@ mod tests {
     #[test]
     fn servers_are_asked_for_to_serve_and_not_to_predict() {
         let parse = |words: &str| Config::command_line().try_get_matches_from(words.split(' '));
-        let Invocation::Predict(_) = Invocation::from(parse("perito-worker predict --model m a.jpg").unwrap()) else {
+        let Invocation::Predict(_) = Invocation::of(parse("perito-worker predict --model m a.jpg").unwrap()) else {
             panic!("expected to predict")
         };
         let served = parse("perito-worker --database-url postgres://h --amqp-url amqp://h --batch-size 4").unwrap();
-        let Invocation::Serve(config) = Invocation::from(served) else { panic!("expected to serve") };
+        let Invocation::Serve(config) = Invocation::of(served) else { panic!("expected to serve") };
         assert_eq!(config.engine.batch_size, Some(4));
         assert!(parse("perito-worker predict --model m").is_err(), "no photographs");
         Config::command_line().debug_assert();

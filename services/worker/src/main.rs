@@ -18,7 +18,7 @@ mod memory;
 fn main() -> ExitCode {
     memory::keep();
     match Invocation::parse() {
-        Invocation::Serve(config) => perito_runtime::main(async || run(*config).await),
+        Invocation::Serve(config) => perito_runtime::main(async move || run(*config).await),
         Invocation::Predict(args) => predict::main(&args),
     }
 }

@@ -150,7 +150,7 @@ impl fmt::Display for Shown<'_> {
                 share(row.p_severe),
             ]);
         }
-        table.fmt(f)
+        write!(f, "{table}")
     }
 }
 
