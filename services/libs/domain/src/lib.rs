@@ -26,9 +26,9 @@
 //! the compiler names every place that must decide about it.
 
 pub mod aliases;
+pub mod artifact;
 pub mod audit;
 pub mod claims;
-pub mod artifact;
 pub mod failure;
 pub mod lifecycle;
 pub mod message;
