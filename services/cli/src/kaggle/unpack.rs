@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
-    path::{Component, Path, PathBuf},
+    path::Path,
 };
 
 use perito_domain::photograph::media_type;
@@ -64,7 +64,7 @@ pub fn unpack(archive: &Path, folder: &Path, limits: &Limits) -> Result<Unpacked
     for index in 0..zip.len() {
         let mut entry = zip.by_index(index).map_err(damaged)?;
         let name = entry.name().map_err(damaged)?.into_owned();
-        let Some(path) = inside(entry.enclosed_name()) else {
+        let Some(path) = entry.enclosed_name().filter(|_| goes_down(&name)) else {
             return refuse(format!("{name:?} leads out of the folder"));
         };
         if entry.is_symlink() {
@@ -98,9 +98,9 @@ pub fn unpack(archive: &Path, folder: &Path, limits: &Limits) -> Result<Unpacked
     Ok(unpacked)
 }
 
-/// A path that goes down and nowhere else.
-fn inside(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.filter(|path| path.components().all(|part| matches!(part, Component::Normal(_))))
+/// Whether a name leads down and nowhere else, as it is written: nobody has a reason to write `a/../b`.
+fn goes_down(name: &str) -> bool {
+    !name.starts_with('/') && !name.contains('\\') && name.split('/').all(|part| part != "..")
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -155,7 +155,15 @@ mod tests {
     #[test]
     fn nothing_is_written_outside() {
         for name in ["../evil.jpg", "a/../../evil.jpg", "/evil.jpg", "a/../evil.jpg", "..\\evil.jpg"] {
-            let (refused, folder) = run(&archive(&[(name, b"x")]), &limits());
+            // The library writes no such names: one of the same length is replaced in both headers.
+            let harmless = "x".repeat(name.len() - 4) + ".jpg";
+            let mut bytes = archive(&[(&harmless, b"content")]);
+            for start in 0..bytes.len() - name.len() {
+                if bytes[start..].starts_with(harmless.as_bytes()) {
+                    bytes[start..start + name.len()].copy_from_slice(name.as_bytes());
+                }
+            }
+            let (refused, folder) = run(&bytes, &limits());
             let refused = refused.unwrap_err();
             assert!(refused.contains("leads out of the folder") && refused.contains("evil"), "{name}: {refused}");
             assert!(!folder.path().join("evil.jpg").exists() && !folder.path().join("out/evil.jpg").exists(), "{name}");
