@@ -71,6 +71,8 @@ fn kind_of(error: &sqlx::Error) -> ErrorKind {
         sqlx::Error::Database(error) => match error.code().as_deref() {
             Some("40001" | "40P01") => ErrorKind::Serialization,
             Some("23505") => ErrorKind::Conflict,
+            // A text that is no value of its type.
+            Some("22P02" | "22003" | "22007" | "22008") => ErrorKind::Invalid,
             Some("42P01" | "42703" | "3F000") => ErrorKind::Schema,
             // Connection failures, shutdown and start-up, timeouts, too many connections.
             Some(code) if code.starts_with("08") || code.starts_with("57P") => ErrorKind::Unavailable,

@@ -12,6 +12,8 @@ use crate::{
 
 /// The most jobs in one round.
 const BATCH: i64 = 100;
+/// A round ends with the job that brings it to so many scores: summing them up takes a while, and other jobs' ends should show.
+const BATCH_SCORES: i64 = 500_000;
 
 /// A job that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,8 @@ impl Database {
     /// `Unavailable`.
     pub async fn finish_jobs(&self) -> Result<Vec<FinishedJob>> {
         let mut tx = self.begin("begin finishing").await?;
+        // The end of a run writes its summaries (migrations/0011_summaries.sql): some 20 s for a million scores.
+        sqlx::query!("set local statement_timeout = '1h'").execute(&mut *tx).await.during("begin finishing")?;
         let rows = sqlx::query!(
             r#"
             with looked_at as (
@@ -74,7 +78,11 @@ impl Database {
         .await
         .during("find jobs that are due")?;
         let mut finished = Vec::with_capacity(rows.len());
+        let mut scores = 0;
         for row in rows {
+            if scores >= BATCH_SCORES {
+                break;
+            }
             let over_budget = row.budget.filter(|budget| row.failed as f64 > budget * row.images_total as f64);
             let error = match (row.error, over_budget) {
                 (Some(error), _) => Some(error),
@@ -95,6 +103,7 @@ impl Database {
                 cancel_tasks(&mut tx, row.id).await?;
             }
             let (images_scored, images_failed) = end_job(&mut tx, row.id, state, error.as_deref()).await?;
+            scores += images_scored;
             let kind = stored(&row.kind)?;
             finished.push(FinishedJob { id: row.id, kind, state, images_scored, images_failed, error });
         }

@@ -24,6 +24,8 @@
 //! | [`reap`] | dead leases and lost messages |
 //! | [`finish`] | jobs whose tasks have ended |
 //! | [`overview`] | what waits, and for how long |
+//! | [`archive`] | old months of predictions leave, and come back |
+//! | [`views`], [`extract`] | what analysts see, and all rows of it for a file |
 //!
 //! Row types are private; what leaves this crate is typed and checked. A public operation is one transaction. A move
 //! of a task asks [`perito_domain::lifecycle::TaskEvent::sources`] from which states it is allowed, and checks that exactly
@@ -32,13 +34,16 @@
 //! To add a query: write it with `sqlx::query!` in the module of its table, run `make sqlx-prepare`, commit `.sqlx/`.
 
 pub mod aliases;
+pub mod archive;
 pub mod commit;
 pub mod comparison;
 pub mod control;
 mod copy;
+mod copy_format;
 pub mod datasets;
 pub mod dispatch;
 mod error;
+pub mod extract;
 pub mod finish;
 pub mod fire;
 pub mod images;
@@ -59,14 +64,17 @@ pub mod settings;
 pub mod sweeps;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod views;
 pub mod workers;
 
 pub use aliases::{AliasMove, Gate, GateCheck, Promotion};
+pub use archive::{Archive, ArchiveLock, ArchiveState, PresentMonth};
 pub use commit::{EpochRow, Measurement, Prediction, Provenance, ScoreResult};
 pub use comparison::{Comparison, Contender};
 pub use control::JobChange;
 pub use datasets::{Dataset, DraftDataset, LabelledImage};
 pub use error::{Error, ErrorKind, Result};
+pub use extract::Extract;
 pub use fire::{Filled, Fired, FiredRun, SettledDeadline};
 pub use images::{ImageObject, NewImage, Registered};
 pub use intake::{ObjectChange, ObjectEvent, Taken};
@@ -80,4 +88,5 @@ pub use removal::DeletedModel;
 pub use schedules::{Schedule, ScheduleRun};
 pub use settings::Settings;
 pub use sweeps::{Standing, SweepRun};
+pub use views::{Condition, Operator, RowFilter, View, ViewColumn};
 pub use workers::{Beat, RunningTask, Worker, WorkerReport};

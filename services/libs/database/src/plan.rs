@@ -295,7 +295,9 @@ async fn shard(
                    and not exists (select from jobs j join image_failures f on f.job_id = j.id
                                    where j.kind = 'score' and j.state = 'succeeded' and j.model_id = $3 and f.image_id = i.id)
                    and i.id not in (select unnest(t.image_ids) from jobs j join tasks t on t.job_id = j.id
-                                    where j.kind = 'score' and j.state = 'running' and j.model_id = $3)",
+                                    where j.kind = 'score' and j.model_id = $3
+                                      -- Of an archived run the predictions are away.
+                                      and (j.state = 'running' or j.state = 'succeeded' and j.archived_at is not null))",
                 job_id,
                 shard_size,
                 model.id,

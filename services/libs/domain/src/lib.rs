@@ -17,10 +17,12 @@
 //! | [`retry`] | error classes and what follows from each |
 //! | [`failure`] | why one image could not be scored |
 //! | [`metrics`] | confusion matrix, precision, recall, F1 |
+//! | [`month`] | months and ages: what is archived |
 //! | [`parameters`] | every tensor of each network: name, shape, part |
 //! | [`artifact`] | what a model file says of itself |
 //! | [`preprocessing`] | the versioned contract from bytes to pixels |
 //! | [`random`] | randomness as a function of (seed, epoch, image index) |
+//! | [`table`] | rows of typed cells, between the database and files |
 //!
 //! To add a kind of job: a module in [`spec`], a variant of [`spec::JobSpec`] and of [`lifecycle::JobKind`], and
 //! the compiler names every place that must decide about it.
@@ -33,6 +35,7 @@ pub mod failure;
 pub mod lifecycle;
 pub mod message;
 pub mod metrics;
+pub mod month;
 pub mod names;
 pub mod parameters;
 pub mod photograph;
@@ -42,6 +45,7 @@ pub mod retry;
 pub mod schedule;
 pub mod severity;
 pub mod spec;
+pub mod table;
 mod text_enum;
 pub mod window;
 

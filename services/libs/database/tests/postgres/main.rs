@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod aliases;
+mod analytics;
 mod catalogue;
 mod claims;
 mod comparison;
