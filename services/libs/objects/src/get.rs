@@ -1,12 +1,15 @@
-//! Whole objects, within limits of size and time.
+//! Whole objects within limits of size and time, and larger ones part by part.
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
 use crate::{
     client::{ObjectStore, unquoted},
-    error::{ErrorKind, Failure, Result, chain},
+    error::{Error, ErrorKind, Failure, Result, chain},
 };
+
+/// What is asked for at once of an object that does not have to be in memory.
+const PART_BYTES: u64 = 8 * 1024 * 1024;
 
 impl ObjectStore {
     /// The bytes of an object of at most `max_bytes`; with `expected_etag`, only if that is its ETag.
@@ -16,7 +19,38 @@ impl ObjectStore {
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::Changed`], [`ErrorKind::TooLarge`], and the kinds of every operation.
     pub async fn get(&self, bucket: &str, key: &str, expected_etag: Option<&str>, max_bytes: u64) -> Result<Bytes> {
-        self.run("get object", format!("{bucket}/{key}"), || self.get_once(bucket, key, expected_etag, max_bytes)).await
+        let once = || self.get_once(bucket, key, expected_etag, None, max_bytes);
+        self.run("get object", format!("{bucket}/{key}"), once).await
+    }
+
+    /// Hands the bytes of an object of any size to `each`, a part at a time: no more than that is in memory. All parts are of the
+    /// same version of the object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Changed`] when it is replaced meanwhile, the kinds of every operation, and the errors of
+    /// `each`.
+    pub async fn download<E: From<Error>>(
+        &self,
+        bucket: &str,
+        key: &str,
+        mut each: impl AsyncFnMut(Bytes) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let object = self.head(bucket, key).await?;
+        let mut from = 0;
+        while from < object.size {
+            let to = object.size.min(from + PART_BYTES);
+            let range = format!("bytes={from}-{}", to - 1);
+            let once = || self.get_once(bucket, key, Some(&object.etag), Some(&range), to - from);
+            let part = self.run("get part of object", format!("{bucket}/{key}"), once).await?;
+            if part.len() as u64 != to - from {
+                let detail = format!("{} bytes came of {range}", part.len());
+                let failure = Failure::new(ErrorKind::Invalid, detail);
+                return Err(Error::new("get part of object", format!("{bucket}/{key}"), failure).into());
+            }
+            each(part).await?;
+            from = to;
+        }
+        Ok(())
     }
 
     async fn get_once(
@@ -24,9 +58,11 @@ impl ObjectStore {
         bucket: &str,
         key: &str,
         expected_etag: Option<&str>,
+        range: Option<&str>,
         max_bytes: u64,
     ) -> std::result::Result<Bytes, Failure> {
-        let answer = self.answer(0, self.client().get_object().bucket(bucket).key(key).send()).await?;
+        let request = self.client().get_object().bucket(bucket).key(key).set_range(range.map(str::to_owned));
+        let answer = self.answer(0, request.send()).await?;
         if let Some(expected) = expected_etag {
             let found = unquoted(answer.e_tag().unwrap_or_default());
             if found != expected {

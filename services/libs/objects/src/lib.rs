@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`options`] | where the store is, who we are, how long to wait |
 //! | [`client`] | [`ObjectStore`]: connecting, and the operations without a body to speak of |
-//! | [`get`] | whole objects, within limits of size and time |
+//! | [`get`] | whole objects, within limits of size and time; larger ones part by part |
+//! | [`upload`] | objects whose bytes come bit by bit |
 //! | [`list`] | everything below a prefix, as a stream |
 //! | [`retry`] | what every operation goes through: timeouts, attempts with backoff and jitter, metrics |
 //! | [`error`] | what can go wrong, by kind |
@@ -17,8 +18,10 @@ mod get;
 mod list;
 mod options;
 mod retry;
+mod upload;
 
 pub use client::{ObjectStore, PutObject};
 pub use error::{Error, ErrorKind, Result};
 pub use list::ObjectSummary;
 pub use options::{Checksums, ObjectStoreOptions, Timeouts};
+pub use upload::Upload;

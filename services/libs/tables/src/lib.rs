@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`format`] | which format a file has |
 //! | [`read`] | [`Reader`]: rows, each with its place in the file |
+//! | [`write`] | [`ParquetWriter`]: rows of typed cells into a file |
+//! | [`cells`] | [`CellReader`]: such a file back into typed cells |
 //! | [`error`] | what can be wrong, and where: in one row, or in the file |
 //!
 //! To add a format: a variant of [`Format`], and a module of [`read`] whose rows become the caller's type.
@@ -22,10 +24,14 @@
 //! # Ok::<(), perito_tables::Error>(())
 //! ```
 
+mod cells;
 mod error;
 mod format;
 mod read;
+mod write;
 
+pub use cells::CellReader;
 pub use error::{Error, ErrorKind, Place, Result};
 pub use format::{Format, UnknownFormat};
 pub use read::{ReadOptions, Reader, Row};
+pub use write::ParquetWriter;
