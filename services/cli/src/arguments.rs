@@ -108,6 +108,13 @@ pub enum Command {
     /// Jobs that are submitted by themselves, such as every night
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
+    /// The views for analysts: what there is to query and to export
+    Views(commands::views::ViewsArgs),
+    /// Writes the rows of a view to a file: Parquet or CSV
+    Export(commands::export::ExportArgs),
+    /// Old months of scores: archiving them, and bringing them back
+    #[command(subcommand)]
+    Retention(commands::retention::RetentionCommand),
 }
 
 fn api_url(text: &str) -> Result<Url, String> {

@@ -1,5 +1,5 @@
 //! `perito`, the operator's tool: fills the catalogue, submits and follows jobs, and keeps the model registry. It talks to the
-//! coordinator's HTTP API, to S3 for photographs and weights, and to Postgres for migrations only.
+//! coordinator's HTTP API, to S3 for photographs, weights and archives, and to Postgres for migrations, exports and retention.
 //!
 //! | module | holds |
 //! |---|---|
@@ -14,6 +14,8 @@
 //! | [`store`] | uploads and listings |
 //! | [`manifest`] | photographs that are named by the rows of a file |
 //! | [`registration`] | batches of images for the catalogue |
+//! | [`export`], [`destination`] | rows from Postgres into a file, an object or standard output |
+//! | [`retention`] | old months of scores to the object store, and back |
 //! | [`weights`] | reading and checking weight files without libtorch |
 //! | [`synthetic`] | drawn cars |
 //! | [`report`] | what people read: tables of jobs, models, datasets and metrics |
@@ -26,7 +28,9 @@
 pub mod api;
 pub mod arguments;
 pub mod commands;
+pub mod destination;
 pub mod exit;
+pub mod export;
 pub mod folders;
 pub mod kaggle;
 pub mod labels;
@@ -35,6 +39,7 @@ pub mod output;
 pub mod progress;
 pub mod registration;
 pub mod report;
+pub mod retention;
 pub mod specification;
 pub mod store;
 pub mod synthetic;

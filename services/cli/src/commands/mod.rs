@@ -2,11 +2,13 @@
 
 pub mod dataset;
 pub mod evaluate;
+pub mod export;
 pub mod images;
 pub mod job;
 pub mod labels;
 pub mod migrate;
 pub mod model;
+pub mod retention;
 pub mod schedule;
 pub mod score;
 pub mod settings;
@@ -14,6 +16,7 @@ mod signature;
 pub mod status;
 mod submit;
 pub mod train;
+pub mod views;
 pub mod worker;
 
 use tracing::Instrument as _;
@@ -57,6 +60,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Status(args) => status::run(&context, args).await,
             Command::Settings(command) => settings::run(&context, command).await,
             Command::Schedule(command) => schedule::run(&context, command).await,
+            Command::Views(args) => views::run(&context, args).await,
+            Command::Export(args) => export::run(&context, args).await,
+            Command::Retention(command) => retention::run(&context, command).await,
         }
     }
     .instrument(span)

@@ -8,7 +8,9 @@ mod leaderboard;
 mod metrics;
 mod operation;
 mod registry;
+mod retention;
 mod schedules;
+mod views;
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
@@ -21,7 +23,9 @@ pub use leaderboard::leaderboard;
 pub use metrics::evaluation;
 pub use operation::{status, workers};
 pub use registry::{counts, dataset, datasets, frozen, model, models};
+pub use retention::{archives, retention_plan};
 pub use schedules::{backfill, runs, schedule, schedules};
+pub use views::{dictionary, view, views};
 
 /// An empty table with a header.
 fn table(header: &[&str]) -> Table {
