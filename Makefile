@@ -1,6 +1,6 @@
 # Perito's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-down test lint check-deploy fmt stack-up stack-down stack-status bench bench-training sqlx-prepare clean
+.PHONY: help setup build demo demo-down test lint check-deploy fmt stack-up stack-down stack-status bench bench-training bench-sql dictionary sqlx-prepare clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ bench: ## The speed of scoring, part by part, beside Pillow and ONNX Runtime (se
 
 bench-training: ## Images/s in training beside a plain PyTorch script (PYTHON=python with torch; DATASET=folder)
 	@deploy/bench/run
+
+bench-sql: ## Milliseconds of each gallery query and view on generated data (IMAGES=1000000 PREDICTIONS=10000000 NIGHTS=180)
+	@deploy/bench/sql
+
+dictionary: ## After a change in views or in the query gallery: writes the data dictionary and the gallery's page
+	@deploy/local/dictionary
 
 sqlx-prepare: ## After a change in SQL: renews .sqlx/, which lets the compiler check queries without a database
 	@deploy/local/sqlx-prepare
