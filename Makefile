@@ -1,6 +1,6 @@
 # Perito's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-down test lint check-deploy fmt stack-up stack-down stack-status bench bench-training bench-sql dictionary sqlx-prepare clean
+.PHONY: help setup build demo demo-down test lint check-deploy fmt stack-up stack-down stack-status bench bench-training bench-sql dictionary sqlx-prepare reference clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ dictionary: ## After a change in views or in the query gallery: writes the data 
 
 sqlx-prepare: ## After a change in SQL: renews .sqlx/, which lets the compiler check queries without a database
 	@deploy/local/sqlx-prepare
+
+reference: ## After a change of commands or options: renews their pages in docs/reference
+	cargo build --workspace --bins
+	PERITO_UPDATE_REFERENCE=1 cargo test -p perito-tests --test manual the_reference
 
 clean: ## Stops every stack of this clone; removes their data and all build products (libtorch stays)
 	@for stack in .local/stacks/*; do [ ! -e "$$stack" ] || PERITO_STACK=$${stack##*/} deploy/local/stack wipe; done

@@ -6,6 +6,7 @@
 //! | [`system`] | a database, a bucket, a namespace in the broker, a coordinator and workers |
 //! | [`process`] | one binary that runs, with its log |
 //! | [`photographs`] | pictures for tests, whole and broken |
+//! | [`manual`] | the pages below `docs/`: the commands in them, and what is generated
 //! | [`datasets`] | a dataset that is learned in seconds |
 //! | [`models`] | a model without training |
 //!
@@ -13,6 +14,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed, and says where")]
 
 pub mod datasets;
+pub mod manual;
 pub mod models;
 pub mod photographs;
 pub mod process;

@@ -115,6 +115,10 @@ pub enum Command {
     /// Old months of scores: archiving them, and bringing them back
     #[command(subcommand)]
     Retention(commands::retention::RetentionCommand),
+    /// Prints a script that completes this program's commands in a shell
+    Completions(commands::completions::CompletionsArgs),
+    /// Writes the manual pages
+    Man(commands::man::ManArgs),
 }
 
 fn api_url(text: &str) -> Result<Url, String> {

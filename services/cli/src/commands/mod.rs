@@ -1,11 +1,13 @@
 //! One file for each command: its options, and what it does.
 
+pub mod completions;
 pub mod dataset;
 pub mod evaluate;
 pub mod export;
 pub mod images;
 pub mod job;
 pub mod labels;
+pub mod man;
 pub mod migrate;
 pub mod model;
 pub mod retention;
@@ -63,6 +65,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Views(args) => views::run(&context, args).await,
             Command::Export(args) => export::run(&context, args).await,
             Command::Retention(command) => retention::run(&context, command).await,
+            Command::Completions(args) => completions::run(&context, &args),
+            Command::Man(args) => man::run(&context, &args),
         }
     }
     .instrument(span)
