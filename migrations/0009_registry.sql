@@ -290,7 +290,7 @@ with targets as (
 ), predicted as (
     select label_id,
            -- Claims by the rule of analytics.claim_severity. Of one photograph, both branches are its own class.
-           coalesce(max(severity) filter (where greatest(p_minor, p_moderate, p_severe) >= 0.5),
+           coalesce(max(severity) filter (where greatest(p_minor, p_moderate, p_severe) >= (select claim_confidence::real from settings)),
                     case greatest(avg(p_minor), avg(p_moderate), avg(p_severe))
                         when avg(p_minor) then 'minor'::severity
                         when avg(p_moderate) then 'moderate'::severity

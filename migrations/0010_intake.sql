@@ -70,14 +70,6 @@ create table intake.last_events (
 );
 create index last_events_seen on intake.last_events (seen_at);
 
--- What an operator may change while everything runs. One row.
-create table settings (
-    only_row         boolean          primary key default true check (only_row),
-    claim_confidence double precision not null default 0.5 check (claim_confidence between 0 and 1),
-    updated_at       timestamptz      not null default now()
-);
-insert into settings default values;
-
 create view analytics.backlog as
 select i.bucket,
        count(*) filter (where failed.image_id is null) as waiting,
