@@ -16,7 +16,7 @@ struct Page {
 }
 
 /// In this order: each finds what the ones before it have made.
-const PAGES: [Page; 5] = [
+const PAGES: [Page; 6] = [
     Page { path: "docs/tutorial/first-nightly-run.md", given: "", own: &[] },
     Page { path: "docs/how-to/schedule-nightly-scoring.md", given: "", own: &[] },
     Page {
@@ -35,7 +35,13 @@ const PAGES: [Page; 5] = [
                 perito train --model severity --dataset cars --arch cnn4 --image-size 32 --epochs 4 --set 'optimizer={"name":"adamw","learning_rate":0.001}' --watch
             done
         "#,
-        own: &[("severity@2", "severity@three"), ("severity@4", "severity@2"), ("severity@3", "severity@1"), ("@three", "@3"), ("demo@2", "cars@1")],
+        own: &[
+            ("severity@2", "severity@three"),
+            ("severity@4", "severity@2"),
+            ("severity@3", "severity@1"),
+            ("@three", "@3"),
+            ("demo@2", "cars@1"),
+        ],
     },
     Page {
         path: "docs/how-to/learn-from-adjusters.md",
@@ -50,7 +56,19 @@ const PAGES: [Page; 5] = [
         "#,
         own: &[
             ("--preset cnn-seed", "--arch cnn4 --image-size 32 --epochs 1"),
-            ("'perito', 'backlog/claim-17/front.jpg'", "'BUCKET', (select min(key) from images where key like 'backlog/%')"),
+            (
+                "'perito', 'backlog/claim-17/front.jpg'",
+                "'BUCKET', (select min(key) from images where key like 'backlog/%')",
+            ),
+        ],
+    },
+    Page {
+        path: "docs/how-to/score-without-servers.md",
+        given: "",
+        own: &[
+            ("--model weights.safetensors --arch resnet18 --image-size 224", "--model severity.safetensors"),
+            ("car.jpg", "\"$(find photographs/backlog -name '*.jpg' | head -1)\""),
+            ("claims/", "photographs/backlog"),
         ],
     },
 ];
@@ -90,7 +108,9 @@ async fn every_command_of_the_manual_works() {
         });
         let commands = commands.replace("'BUCKET'", &format!("'{}'", system.bucket));
         let mut run = tokio::process::Command::new("bash");
-        run.args(["-euo", "pipefail", "-c", &format!("{given}\nset -x\n{commands}")]).current_dir(&folder).kill_on_drop(true);
+        run.args(["-euo", "pipefail", "-c", &format!("{given}\nset -x\n{commands}")])
+            .current_dir(&folder)
+            .kill_on_drop(true);
         run.env("PATH", &path).env("HOME", folder.path()).env("USER", "reader").env("PAGER", "cat");
         let output = tokio::time::timeout(PATIENCE, run.envs(system.variables.iter().cloned()).output()).await;
         let output = output.unwrap_or_else(|_| panic!("{page} takes too long")).unwrap();
@@ -147,7 +167,25 @@ fn the_reference_of_metrics_names_each() {
 fn the_reference_of_errors_names_each() {
     let mut named = in_sources(r#""(urn:perito:problem:[a-z-]+)""#);
     named.extend(perito_domain::failure::FailureReason::ALL.iter().map(|reason| reason.as_str().to_owned()));
-    named.extend(Regex::new(r"(?m)^  (\d)  ").unwrap().captures_iter(perito_cli::exit::HELP).map(|code| code[1].to_owned()));
+    named.extend(
+        Regex::new(r"(?m)^  (\d)  ").unwrap().captures_iter(perito_cli::exit::HELP).map(|code| code[1].to_owned()),
+    );
     let documented = in_tables("docs/reference/errors.md");
     assert_eq!(documented, named);
+}
+
+#[test]
+fn alerts_and_dashboards_ask_for_metrics_that_there_are() {
+    let exported = in_tables("docs/reference/metrics.md");
+    let name = Regex::new(r"perito_[a-z0-9_]+").unwrap();
+    for path in ["deploy/observability/alerts.yml", "deploy/observability/grafana/dashboards/perito.json"] {
+        let page = manual::page(path);
+        let asked: BTreeSet<&str> = name.find_iter(&page).map(|found| found.as_str()).collect();
+        assert!(asked.len() > 5, "{asked:?}");
+        for metric in asked {
+            let metric =
+                ["_bucket", "_sum", "_count"].iter().find_map(|part| metric.strip_suffix(part)).unwrap_or(metric);
+            assert!(exported.contains(metric), "{path} asks for {metric}");
+        }
+    }
 }
