@@ -16,7 +16,7 @@ struct Page {
 }
 
 /// In this order: each finds what the ones before it have made.
-const PAGES: [Page; 6] = [
+const PAGES: [Page; 7] = [
     Page { path: "docs/tutorial/first-nightly-run.md", given: "", own: &[] },
     Page { path: "docs/how-to/schedule-nightly-scoring.md", given: "", own: &[] },
     Page {
@@ -71,10 +71,17 @@ const PAGES: [Page; 6] = [
             ("claims/", "photographs/backlog"),
         ],
     },
+    Page {
+        path: "docs/how-to/query-results.md",
+        given: r#"JOB=$(psql -qXAtd "$PERITO_DATABASE_URL" -c "select job_id from analytics.job_runs where kind = 'score' and images_scored > 0 limit 1")"#,
+        own: &[("s3://perito/", "s3://BUCKET/")],
+    },
 ];
 
 /// Pages whose commands need what a test does not have, and where the same is tested.
-const ELSEWHERE: [&str; 2] = [
+const ELSEWHERE: [&str; 3] = [
+    // Months that have gone by; the tests of `perito retention` make some.
+    "docs/how-to/archive-old-runs.md",
     // A cluster; `make check-deploy` renders and checks the manifests.
     "docs/how-to/deploy-on-kubernetes.md",
     // Buckets and a claim system; tests/intake.rs does the same on those of its own.
@@ -106,7 +113,7 @@ async fn every_command_of_the_manual_works() {
             assert!(commands.contains(theirs), "{page} has no {theirs:?} any more");
             commands.replace(theirs, ours)
         });
-        let commands = commands.replace("'BUCKET'", &format!("'{}'", system.bucket));
+        let commands = commands.replace("BUCKET", &system.bucket);
         let mut run = tokio::process::Command::new("bash");
         run.args(["-euo", "pipefail", "-c", &format!("{given}\nset -x\n{commands}")])
             .current_dir(&folder)

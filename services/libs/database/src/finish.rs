@@ -42,7 +42,7 @@ impl Database {
     /// `Unavailable`.
     pub async fn finish_jobs(&self) -> Result<Vec<FinishedJob>> {
         let mut tx = self.begin("begin finishing").await?;
-        // The end of a run writes its summaries (migrations/0011_summaries.sql): some 20 s for a million scores.
+        // The end of a run writes its summaries (migrations/0011_summaries.sql), which takes longer the more scores it has.
         sqlx::query!("set local statement_timeout = '1h'").execute(&mut *tx).await.during("begin finishing")?;
         let rows = sqlx::query!(
             r#"
