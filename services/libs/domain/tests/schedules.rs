@@ -112,7 +112,7 @@ fn simulate(spec: &ScheduleSpec, start: DateTime<Utc>, weather: Weather, seed: u
     let end = start + TimeDelta::days(YEARS * 365);
     let mut now = start;
     // What each replica remembers of when it has to look, as the scheduler does; a restart forgets it.
-    let mut remembered: [Option<(DateTime<Utc>, Option<DateTime<Utc>>)>; 2] = [None; 2];
+    let mut remembered = [None::<(DateTime<Utc>, Option<DateTime<Utc>>)>; 2];
     while now < end {
         // Replicas look all the time; moments at which there is nothing to see need not be played.
         let due = next_due(spec, &world.state(now));
