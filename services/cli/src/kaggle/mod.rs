@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`download`] | the archive: resumed where it stopped, checked against the size and MD5 that the server gives |
-//! | [`unpack`] | its images on disk, within limits, never outside the folder |
+//! | [`mod@unpack`] | its images on disk, within limits, never outside the folder |
 //! | [`error`] | what can go wrong |
 
 pub mod download;
