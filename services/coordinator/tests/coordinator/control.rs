@@ -5,26 +5,12 @@ use std::time::Duration;
 use crate::harness::{Coordinator, Queues, eventually, quick, scoring};
 use perito_broker::{Consumer, Publisher};
 use perito_coordinator::config::LoopArgs;
-use perito_database::{Claim, Prediction, ScoreResult, WorkerReport};
+use perito_database::{Claim, WorkerReport};
 use perito_domain::lifecycle::JobKind;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-const LEASE: Duration = Duration::from_secs(30);
-
-/// A coordinator with a model and this many images.
-async fn prepared(images: usize) -> Coordinator {
-    let coordinator = Coordinator::start().await;
-    coordinator.import_model("severity").await;
-    coordinator.register_images(images).await;
-    coordinator
-}
-
-async fn job(coordinator: &Coordinator, id: &str) -> Value {
-    coordinator.get(&format!("/v1/jobs/{id}")).await.expect(StatusCode::OK)
-}
 
 async fn act(coordinator: &Coordinator, id: &str, action: &str) -> Value {
     coordinator.post(&format!("/v1/jobs/{id}/{action}"), &Value::Null).await.expect(StatusCode::OK)
@@ -32,10 +18,10 @@ async fn act(coordinator: &Coordinator, id: &str, action: &str) -> Value {
 
 #[tokio::test]
 async fn a_paused_jobs_messages_lead_to_nothing_until_it_is_resumed() {
-    let (coordinator, broker) = (prepared(4).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(4).await, Queues::new());
     coordinator.start_loops(&broker.0, LoopArgs { lost_after: Duration::from_secs(60), ..quick() });
     let id = coordinator.submit_scoring(1).await;
-    eventually("all is dispatched", async || job(&coordinator, &id).await["tasks"]["dispatched"] == 4).await;
+    eventually("all is dispatched", async || coordinator.job(&id).await["tasks"]["dispatched"] == 4).await;
     let paused = act(&coordinator, &id, "pause").await;
     assert_eq!((&paused["state"], &paused["tasks"]["runnable"]), (&json!("running"), &json!(4)));
     assert!(paused["paused_at"].is_string());
@@ -44,12 +30,7 @@ async fn a_paused_jobs_messages_lead_to_nothing_until_it_is_resumed() {
     let mut messages = Consumer::new(broker.0.clone()).start(&[JobKind::Score], 100, stop.clone());
     for _ in 0..4 {
         let delivery = messages.recv().await.unwrap();
-        let claim = coordinator
-            .test
-            .database
-            .claim(delivery.message.task_id, delivery.message.attempt_hint, "w", LEASE)
-            .await
-            .unwrap();
+        let claim = coordinator.claim(&delivery).await;
         assert!(matches!(claim, Claim::Dropped(_)), "{claim:?}");
         delivery.ack().await;
     }
@@ -58,20 +39,12 @@ async fn a_paused_jobs_messages_lead_to_nothing_until_it_is_resumed() {
     assert_eq!(act(&coordinator, &id, "resume").await["paused_at"], Value::Null);
     for _ in 0..4 {
         let delivery = messages.recv().await.unwrap();
-        let claim = coordinator
-            .test
-            .database
-            .claim(delivery.message.task_id, delivery.message.attempt_hint, "w", LEASE)
-            .await
-            .unwrap();
+        let claim = coordinator.claim(&delivery).await;
         let Claim::Claimed(task) = claim else { panic!("{claim:?}") };
-        let predictions =
-            task.images.iter().map(|image| Prediction { image_id: image.id, probabilities: [0.2, 0.3, 0.5] }).collect();
-        let result = ScoreResult { predictions, failures: Vec::new() };
-        coordinator.test.database.commit_score(&task, &result).await.unwrap();
+        coordinator.score(&task).await;
         delivery.ack().await;
     }
-    eventually("it succeeds", async || job(&coordinator, &id).await["state"] == "succeeded").await;
+    eventually("it succeeds", async || coordinator.job(&id).await["state"] == "succeeded").await;
     stop.cancel();
 }
 
@@ -114,7 +87,7 @@ async fn a_job_is_changed_and_what_is_wrong_with_a_change_is_named() {
 
 #[tokio::test]
 async fn listings_are_filtered() {
-    let coordinator = prepared(1).await;
+    let coordinator = Coordinator::prepared(1).await;
     let (one, other) = (coordinator.submit_scoring(1).await, coordinator.submit_scoring(1).await);
     act(&coordinator, &one, "pause").await;
     let list = async |query: &str| -> Vec<String> {
@@ -167,7 +140,7 @@ async fn workers_are_listed_drained_and_undrained() {
 
 #[tokio::test]
 async fn the_status_tells_what_waits_and_what_the_broker_holds() {
-    let (coordinator, broker) = (prepared(3).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(3).await, Queues::new());
     let status = async || coordinator.get("/v1/status").await.expect(StatusCode::OK);
     let blind = status().await;
     assert_eq!((&blind["dead_letters"], &blind["queues"][1]["ready"]), (&Value::Null, &Value::Null));

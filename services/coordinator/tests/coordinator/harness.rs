@@ -6,13 +6,13 @@ use lapin::{
     Connection, ConnectionProperties,
     options::{ExchangeDeleteOptions, QueueDeleteOptions},
 };
-use perito_broker::{BrokerOptions, Consumer, Publisher, Topology};
+use perito_broker::{BrokerOptions, Consumer, Delivery, Publisher, Topology};
 use perito_coordinator::{
     api::{self, App, Limits},
     config::{IntakeArgs, LoopArgs},
     loops::{self, Loops, Queues as Seen, Wake},
 };
-use perito_database::testing::TestDatabase;
+use perito_database::{Claim, ClaimedTask, ImageObject, Prediction, ScoreResult, testing::TestDatabase};
 use perito_domain::lifecycle::JobKind;
 use perito_runtime::lifecycle::Shutdown;
 use reqwest::{Method, Response, StatusCode};
@@ -45,6 +45,32 @@ impl Coordinator {
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { test, shutdown: Shutdown::new(), seen, base, client: reqwest::Client::new() }
+    }
+
+    /// With a model and this many images.
+    pub(crate) async fn prepared(images: usize) -> Self {
+        let coordinator = Self::start().await;
+        coordinator.import_model("severity").await;
+        coordinator.register_images(images).await;
+        coordinator
+    }
+
+    /// A job as the API shows it.
+    pub(crate) async fn job(&self, id: &str) -> Value {
+        self.get(&format!("/v1/jobs/{id}")).await.expect(StatusCode::OK)
+    }
+
+    /// Claims the task of a message, as a worker does.
+    pub(crate) async fn claim(&self, delivery: &Delivery) -> Claim {
+        let message = &delivery.message;
+        self.test.database.claim(message.task_id, message.attempt_hint, "test", Duration::from_secs(30)).await.unwrap()
+    }
+
+    /// Commits a score for each image of a task.
+    pub(crate) async fn score(&self, task: &ClaimedTask) {
+        let predict = |image: &ImageObject| Prediction { image_id: image.id, probabilities: [0.2, 0.3, 0.5] };
+        let result = ScoreResult { predictions: task.images.iter().map(predict).collect(), failures: Vec::new() };
+        self.test.database.commit_score(task, &result).await.unwrap();
     }
 
     /// One replica's loops. Each replica has bells of its own, as in a process of its own.

@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::SocketAddr, time::Duration};
 use crate::harness::{Coordinator, Queues, eventually, quick};
 use perito_broker::{BrokerOptions, Consumer, Delivery, Publisher};
 use perito_coordinator::config::LoopArgs;
-use perito_database::{Claim, Prediction, ScoreResult};
+use perito_database::Claim;
 use perito_domain::lifecycle::JobKind;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -26,43 +26,22 @@ async fn next(messages: &mut Receiver<Delivery>) -> Delivery {
     tokio::time::timeout(Duration::from_secs(10), messages.recv()).await.expect("no message came").unwrap()
 }
 
-async fn job(coordinator: &Coordinator, id: &str) -> Value {
-    coordinator.get(&format!("/v1/jobs/{id}")).await.expect(StatusCode::OK)
-}
-
-/// A coordinator with a model and this many images.
-async fn prepared(images: usize) -> Coordinator {
-    let coordinator = Coordinator::start().await;
-    coordinator.import_model("severity").await;
-    coordinator.register_images(images).await;
-    coordinator
-}
-
 #[tokio::test]
 async fn a_job_goes_from_submission_to_success() {
-    let (coordinator, broker) = (prepared(10).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(10).await, Queues::new());
     coordinator.start_loops(&broker.0, quick());
     let (mut messages, _worker) = worker(&broker.0);
     let id = coordinator.submit_scoring(4).await;
     for _ in 0..3 {
         let delivery = next(&mut messages).await;
         assert_eq!(delivery.message.job_id.to_string(), id);
-        let lease = Duration::from_secs(30);
-        let claim = coordinator
-            .test
-            .database
-            .claim(delivery.message.task_id, delivery.message.attempt_hint, "test", lease)
-            .await
-            .unwrap();
+        let claim = coordinator.claim(&delivery).await;
         let Claim::Claimed(task) = claim else { panic!("{claim:?}") };
-        let predictions =
-            task.images.iter().map(|image| Prediction { image_id: image.id, probabilities: [0.2, 0.3, 0.5] }).collect();
-        let result = ScoreResult { predictions, failures: Vec::new() };
-        coordinator.test.database.commit_score(&task, &result).await.unwrap();
+        coordinator.score(&task).await;
         delivery.ack().await;
     }
-    eventually("the job succeeds", async || job(&coordinator, &id).await["state"] == "succeeded").await;
-    let job = job(&coordinator, &id).await;
+    eventually("the job succeeds", async || coordinator.job(&id).await["state"] == "succeeded").await;
+    let job = coordinator.job(&id).await;
     assert_eq!(job["model"], "severity@1");
     assert_eq!(job["images"], json!({"total": 10, "scored": 10, "failed": 0}));
     assert_eq!(job["tasks"]["succeeded"], 3);
@@ -70,7 +49,7 @@ async fn a_job_goes_from_submission_to_success() {
 
 #[tokio::test]
 async fn only_a_window_of_tasks_is_in_the_broker() {
-    let (coordinator, broker) = (prepared(10).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(10).await, Queues::new());
     coordinator.start_loops(&broker.0, LoopArgs { window: 3, lost_after: Duration::from_secs(60), ..quick() });
     let id = coordinator.submit_scoring(1).await;
     let publisher = Publisher::new(broker.0.clone());
@@ -78,13 +57,13 @@ async fn only_a_window_of_tasks_is_in_the_broker() {
     eventually("three messages are ready", async || ready().await == 3).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(ready().await, 3, "no more than the window");
-    let tasks = job(&coordinator, &id).await["tasks"].clone();
+    let tasks = coordinator.job(&id).await["tasks"].clone();
     assert_eq!((&tasks["dispatched"], &tasks["runnable"]), (&json!(3), &json!(7)));
 }
 
 #[tokio::test]
 async fn a_lost_message_is_sent_again() {
-    let (coordinator, broker) = (prepared(2).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(2).await, Queues::new());
     coordinator.start_loops(&broker.0, quick());
     let (mut messages, _worker) = worker(&broker.0);
     coordinator.submit_scoring(1).await;
@@ -98,13 +77,7 @@ async fn a_lost_message_is_sent_again() {
     for _ in 0..2 {
         let delivery = next(&mut messages).await;
         assert!(lost.remove(&delivery.message.task_id), "each is sent again once");
-        let lease = Duration::from_secs(30);
-        let claim = coordinator
-            .test
-            .database
-            .claim(delivery.message.task_id, delivery.message.attempt_hint, "test", lease)
-            .await
-            .unwrap();
+        let claim = coordinator.claim(&delivery).await;
         assert!(matches!(claim, Claim::Claimed(_)), "{claim:?}");
         delivery.ack().await;
     }
@@ -112,7 +85,7 @@ async fn a_lost_message_is_sent_again() {
 
 #[tokio::test]
 async fn a_task_whose_worker_died_is_sent_again() {
-    let (coordinator, broker) = (prepared(1).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(1).await, Queues::new());
     coordinator.start_loops(&broker.0, quick());
     let (mut messages, _worker) = worker(&broker.0);
     coordinator.submit_scoring(1).await;
@@ -134,7 +107,7 @@ async fn a_task_whose_worker_died_is_sent_again() {
 #[tokio::test]
 async fn two_replicas_dispatch_each_task_once() {
     const TASKS: usize = 60;
-    let (coordinator, broker) = (prepared(TASKS).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(TASKS).await, Queues::new());
     let pace = LoopArgs { window: 7, lost_after: Duration::from_secs(60), ..quick() };
     coordinator.start_loops(&broker.0, pace.clone());
     coordinator.start_loops(&broker.0, pace);
@@ -144,24 +117,18 @@ async fn two_replicas_dispatch_each_task_once() {
     for _ in 0..TASKS {
         let delivery = next(&mut messages).await;
         assert!(seen.insert(delivery.message.task_id), "dispatched twice");
-        let lease = Duration::from_secs(30);
-        let claim = coordinator
-            .test
-            .database
-            .claim(delivery.message.task_id, delivery.message.attempt_hint, "test", lease)
-            .await
-            .unwrap();
+        let claim = coordinator.claim(&delivery).await;
         assert!(matches!(claim, Claim::Claimed(_)), "{claim:?}");
         delivery.ack().await;
     }
     let more = tokio::time::timeout(Duration::from_millis(300), messages.recv()).await;
     assert!(more.is_err(), "no message more than tasks");
-    assert_eq!(job(&coordinator, &id).await["tasks"]["running"], TASKS);
+    assert_eq!(coordinator.job(&id).await["tasks"]["running"], TASKS);
 }
 
 #[tokio::test]
 async fn a_job_waits_for_a_broker_that_is_down() {
-    let (coordinator, broker) = (prepared(3).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(3).await, Queues::new());
     // A port that nothing listens on yet.
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (credentials, place) = broker.0.url.rsplit_once('@').unwrap();
@@ -169,9 +136,9 @@ async fn a_job_waits_for_a_broker_that_is_down() {
     let through_proxy = BrokerOptions { url: format!("{credentials}@{port}/{vhost}"), ..broker.0.clone() };
     coordinator.start_loops(&through_proxy, quick());
     let id = coordinator.submit_scoring(1).await;
-    eventually("the job is planned", async || job(&coordinator, &id).await["state"] == "running").await;
+    eventually("the job is planned", async || coordinator.job(&id).await["state"] == "running").await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(job(&coordinator, &id).await["tasks"]["runnable"], 3, "nothing counts as dispatched");
+    assert_eq!(coordinator.job(&id).await["tasks"]["runnable"], 3, "nothing counts as dispatched");
 
     // The broker is back.
     tokio::spawn(proxy(port, server.to_owned()));
@@ -193,7 +160,7 @@ async fn proxy(listen: SocketAddr, server: String) {
 
 #[tokio::test]
 async fn a_cancelled_job_sends_nothing_more() {
-    let (coordinator, broker) = (prepared(5).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(5).await, Queues::new());
     coordinator.start_loops(&broker.0, LoopArgs { window: 2, ..quick() });
     let (mut messages, _worker) = worker(&broker.0);
     let id = coordinator.submit_scoring(1).await;
@@ -201,13 +168,7 @@ async fn a_cancelled_job_sends_nothing_more() {
     let cancelled = coordinator.post(&format!("/v1/jobs/{id}/cancel"), &Value::Null).await.expect(StatusCode::OK);
     assert_eq!(cancelled["tasks"]["cancelled"], 5);
     for delivery in held {
-        let lease = Duration::from_secs(30);
-        let claim = coordinator
-            .test
-            .database
-            .claim(delivery.message.task_id, delivery.message.attempt_hint, "test", lease)
-            .await
-            .unwrap();
+        let claim = coordinator.claim(&delivery).await;
         assert!(matches!(claim, Claim::Dropped(_)), "{claim:?}");
         delivery.ack().await;
     }
@@ -217,7 +178,7 @@ async fn a_cancelled_job_sends_nothing_more() {
 
 #[tokio::test]
 async fn the_loops_end_when_the_shutdown_begins() {
-    let (coordinator, broker) = (prepared(1).await, Queues::new());
+    let (coordinator, broker) = (Coordinator::prepared(1).await, Queues::new());
     coordinator.start_loops(&broker.0, quick());
     tokio::time::sleep(Duration::from_millis(100)).await;
     coordinator.shutdown.begin();
