@@ -62,7 +62,8 @@ pub fn commands() -> String {
 
 fn describe(page: &mut String, command: &mut Command) {
     let name = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
-    let help = command.render_long_help();
+    // What the variables are set to where this runs is nobody else's business.
+    let help = command.clone().mut_args(|arg| arg.hide_env_values(true)).render_long_help();
     write!(page, "\n## {name}\n\n{}", fenced(&help.to_string())).unwrap();
     for child in command.get_subcommands_mut().filter(|child| child.get_name() != "help" && !child.is_hide_set()) {
         describe(page, child);
