@@ -127,14 +127,15 @@ async fn a_limited_job_never_has_more_tasks_at_once() {
 async fn a_drained_worker_finishes_what_it_has_and_takes_nothing_new() {
     let mut system = System::start().await;
     let model = models::import(&system, "cheap").await;
-    backlog(&system, 60).await;
+    // Far more than is done before a heartbeat tells the worker, on a fast machine too.
+    backlog(&system, 300).await;
     let mut drained = system.worker("drained");
     let job = system.submit(score(&system, &model, 2)).await;
     system.wait_for(&job, "a first task to end", |job| tasks(job, "succeeded") >= 1).await;
     perito(&system, &["worker", "drain", "drained"]).await;
     worker_is(&system, "drained", "drained").await;
     let still = system.get(&format!("/v1/jobs/{job}")).await;
-    assert!(tasks(&still, "succeeded") < 30, "drained in the middle: {still}");
+    assert!(tasks(&still, "succeeded") < 150, "drained in the middle: {still}");
     assert_eq!(system.count("select count(*) from attempts where outcome is distinct from 'succeeded'").await, 0);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(system.get(&format!("/v1/jobs/{job}")).await["tasks"]["succeeded"], still["tasks"]["succeeded"]);
