@@ -1,9 +1,9 @@
 # Perito's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-down test lint check-deploy fmt stack-up stack-down stack-status bench bench-training bench-sql dictionary sqlx-prepare reference clean
+.PHONY: help setup build demo demo-down test lint sbom check-deploy rehearse-images fmt stack-up stack-down stack-status bench bench-training bench-sql dictionary sqlx-prepare reference clean
 
 help: ## Lists these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Installs what is missing: build tools, Postgres, RabbitMQ, libtorch
 	@deploy/local/setup
@@ -20,11 +20,17 @@ demo-down: ## Stops the demo and its servers; their data stays
 test: ## Passes every test, on servers of its own
 	@deploy/local/test
 
-lint: setup ## Formatting, clippy, documentation, and who may link libtorch
+lint: setup ## Formatting, clippy, documentation, licences and sources of dependencies, and who may link libtorch
 	@deploy/local/lint
+
+sbom: ## Lists the parts of each program (CycloneDX), in target/sbom
+	@deploy/local/supply-chain sbom
 
 check-deploy: ## Checks what is below deploy/: images, compose, manifests, alert rules (no cluster needed)
 	@deploy/check
+
+rehearse-images: ## Builds the container images without a registry, to see that each step works (root; IMAGES="control worker-cpu")
+	@deploy/containers/rehearse
 
 fmt: ## Formats the code
 	cargo fmt --all

@@ -5,7 +5,7 @@ ARG RUST_IMAGE=rust:1.95.0-slim-bookworm
 ARG BASE_IMAGE=debian:12.12-slim
 
 FROM ${RUST_IMAGE} AS chef
-RUN cargo install cargo-chef --version 0.1.73 --locked
+RUN cargo install cargo-chef --version 0.1.73 --locked && cargo install cargo-cyclonedx --version 0.5.9 --locked
 WORKDIR /build
 
 FROM chef AS plan
@@ -20,6 +20,10 @@ COPY . .
 # There is no .git here to ask.
 ARG PERITO_COMMIT
 RUN PERITO_COMMIT="${PERITO_COMMIT}" cargo build --release --locked --package perito-coordinator --package perito-cli
+# The parts of each program, for scanners (CycloneDX).
+RUN cargo cyclonedx --format json --describe binaries --target all --spec-version 1.5 \
+    && mkdir /sbom \
+    && cp services/coordinator/perito-coordinator_bin.cdx.json services/cli/perito_bin.cdx.json /sbom/
 
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="perito-control" \
@@ -32,6 +36,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin perito
 COPY --from=build /build/target/release/perito-coordinator /build/target/release/perito /usr/local/bin/
+COPY --from=build /sbom /usr/share/doc/perito/sbom
 USER 10001:10001
 ENV PERITO_LISTEN=0.0.0.0:8080 PERITO_LOG_FORMAT=json
 EXPOSE 8080

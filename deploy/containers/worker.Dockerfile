@@ -14,12 +14,19 @@ SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ make cmake nasm curl unzip python3-pip python3-venv \
     && rm -rf /var/lib/apt/lists/*
-RUN cargo install cargo-chef --version 0.1.73 --locked
+RUN cargo install cargo-chef --version 0.1.73 --locked && cargo install cargo-cyclonedx --version 0.5.9 --locked
 WORKDIR /build
 
 FROM chef AS plan
 COPY . .
 RUN cargo chef prepare --recipe-path recipe.json
+
+FROM chef AS sbom
+COPY . .
+# The parts of the program, for scanners (CycloneDX).
+RUN cargo cyclonedx --format json --describe binaries --target all --spec-version 1.5 \
+    && mkdir /sbom \
+    && cp services/worker/perito-worker_bin.cdx.json /sbom/
 
 # ---- libtorch, by device family ------------------------------------------------------------------------------------------
 
@@ -68,6 +75,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates curl libstdc++6 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin perito
+COPY --from=sbom /sbom /usr/share/doc/perito/sbom
 USER 10001:10001
 # The disk cache of training goes to the folder for temporary files: mount a volume there.
 ENV PERITO_WORKER_LISTEN=0.0.0.0:8081 PERITO_LOG_FORMAT=json TMPDIR=/tmp
