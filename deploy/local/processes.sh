@@ -32,6 +32,13 @@ launch() {
     echo "$! $(started $!)" >"$folder/$name.pid"
 }
 
+# ensure_token: a token of the API for whoever uses this stack, made once, in a file that PERITO_TOKEN_FILE names from now on.
+ensure_token() {
+    local file=$folder/token
+    [ -s "$file" ] || (umask 077 && "$programs/perito" token create "local-$(date +%s)" --role admin --direct >"$file.new" && mv "$file.new" "$file")
+    export PERITO_TOKEN_FILE=$file
+}
+
 # stop NAME SECONDS [SIGNAL]: asks it to end, and insists when it does not.
 stop() {
     local pids tries=$(($2 * 10))

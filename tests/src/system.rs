@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use perito_broker::{BrokerOptions, Topology};
 use perito_database::testing::TestDatabase;
-use perito_domain::message::TaskMessage;
+use perito_domain::{access::Role, message::TaskMessage};
 use perito_objects::{ObjectStore, ObjectStoreOptions};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tempfile::TempDir;
@@ -50,6 +51,7 @@ impl System {
     pub async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let database = TestDatabase::migrated().await;
+        let token = database.token("test", Role::Admin).await;
         let name = format!("test-{}", Uuid::new_v4().simple());
         let mut options = ObjectStoreOptions::new(
             Some(variable("PERITO_S3_ENDPOINT").parse().unwrap()),
@@ -68,6 +70,7 @@ impl System {
             set("PERITO_BROKER_NAMESPACE", &name),
             set("PERITO_S3_BUCKET", &name),
             set("PERITO_API_URL", &api),
+            set("PERITO_TOKEN", &token),
             set("PERITO_LISTEN", &listen),
             set("PERITO_LEASE", LEASE),
             set("PERITO_LOST_AFTER", "1s"),
@@ -93,7 +96,7 @@ impl System {
             variables,
             api,
             coordinator,
-            http: reqwest::Client::new(),
+            http: client(&token),
             folder,
             started: 0,
         };
@@ -133,6 +136,12 @@ impl System {
             .unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// An admin's token.
+    pub fn token(&self) -> &str {
+        let token = self.variables.iter().find(|(name, _)| name == "PERITO_TOKEN");
+        &token.unwrap().1
     }
 
     /// Sends a request; the status and the JSON that came back.
@@ -248,6 +257,13 @@ impl System {
     pub fn topology(&self) -> Topology {
         Topology::new(&self.namespace).unwrap()
     }
+}
+
+/// A client that carries a token.
+pub fn client(token: &str) -> reqwest::Client {
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {token}")).unwrap());
+    reqwest::Client::builder().default_headers(headers).build().unwrap()
 }
 
 /// An address on loopback that nothing listens on just now.

@@ -118,8 +118,9 @@ async fn submitting_twice_with_a_key_gives_the_same_job() {
     let system = System::start().await;
     let submit = async |spec: Value| {
         let body = json!({ "spec": spec });
-        let request =
-            reqwest::Client::new().post(format!("{}/v1/jobs", system.api)).header("Idempotency-Key", "nightly");
+        let request = perito_tests::system::client(system.token())
+            .post(format!("{}/v1/jobs", system.api))
+            .header("Idempotency-Key", "nightly");
         let response = request.json(&body).send().await.unwrap();
         (response.status().as_u16(), response.json::<Value>().await.unwrap())
     };

@@ -1,7 +1,9 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
-use perito_runtime::TelemetryArgs;
+use perito_runtime::{TelemetryArgs, args::plain_url};
 use url::Url;
 
 use crate::{commands, exit};
@@ -61,8 +63,11 @@ pub struct Cli {
 #[derive(Debug, Args)]
 pub struct GlobalArgs {
     /// The coordinator's URL
-    #[arg(long, env = "PERITO_API_URL", default_value = "http://127.0.0.1:8080", global = true, value_parser = api_url)]
+    #[arg(long, env = "PERITO_API_URL", default_value = "http://127.0.0.1:8080", global = true, value_parser = plain_url)]
     pub api_url: Url,
+    /// A file that holds the API's token (`perito token create`); or set PERITO_TOKEN to the token itself
+    #[arg(long, env = "PERITO_TOKEN_FILE", value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
     /// Writes JSON to standard output: the API's answer as it is, unless the command says otherwise
     #[arg(long, global = true)]
     pub json: bool,
@@ -108,6 +113,9 @@ pub enum Command {
     /// Jobs that are submitted by themselves, such as every night
     #[command(subcommand)]
     Schedule(commands::schedule::ScheduleCommand),
+    /// Who may use the API: tokens and their roles
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
     /// The views for analysts: what there is to query and to export
     Views(commands::views::ViewsArgs),
     /// Writes the rows of a view to a file: Parquet or CSV
@@ -119,14 +127,6 @@ pub enum Command {
     Completions(commands::completions::CompletionsArgs),
     /// Writes the manual pages
     Man(commands::man::ManArgs),
-}
-
-fn api_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}: write http://HOST:PORT"))?;
-    match url.scheme() {
-        "http" | "https" if url.has_host() => Ok(url),
-        _ => Err("write http://HOST:PORT or https://HOST".to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -153,6 +153,10 @@ mod tests {
         for wrong in [
             &["perito", "--api-url", "localhost:8080", "job", "list"][..],
             &["perito", "--api-url", "ftp://h", "job", "list"],
+            &["perito", "--api-url", "http://ana:secret@h", "job", "list"],
+            &["perito", "--token", "perito_1_2", "job", "list"],
+            &["perito", "migrate", "--database-url", "postgres://h"],
+            &["perito", "token", "create", "ana", "--role", "root"],
             &["perito", "job", "show", "17"],
             &["perito", "score", "Severity", "--backlog"],
             &["perito", "dataset", "show", "demo@latest"],

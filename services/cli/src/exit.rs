@@ -16,7 +16,8 @@ Exit codes:
   3  the watched job failed
   4  the watched job was cancelled
   5  no such job, schedule, model, dataset or bucket
-  6  the API cannot be reached";
+  6  the API cannot be reached
+  7  the API refuses the caller: no token, one that is not in force, or one whose role may not do this";
 
 /// The command line asks for something that cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
         match cause.downcast_ref::<ApiError>() {
             Some(ApiError::NotFound { .. }) => return 5,
             Some(ApiError::Unreachable { .. } | ApiError::Unavailable { .. }) => return 6,
+            Some(ApiError::Refused { status: 401 | 403, .. }) => return 7,
             Some(ApiError::Refused { .. } | ApiError::Unexpected { .. }) => return 1,
             None => {}
         }
@@ -82,6 +84,7 @@ mod tests {
         assert_eq!(of(ended(JobState::Failed).into()), 3);
         assert_eq!(of(ended(JobState::Cancelled).into()), 4);
         assert_eq!(of(ApiError::NotFound { detail: String::new() }.into()), 5);
+        assert_eq!(of(ApiError::Refused { status: 403, detail: String::new() }.into()), 7);
         let unreachable = ApiError::Unreachable { url: "http://h".to_owned(), cause: String::new(), sent: false };
         let wrapped: anyhow::Result<()> = Err(unreachable).context("list jobs");
         assert_eq!(wrapped.map_err(of).err(), Some(6));

@@ -36,7 +36,7 @@ pub struct Upload {
 pub fn connect(args: &ObjectStoreArgs) -> anyhow::Result<ObjectStore> {
     let mut options = ObjectStoreOptions::new(args.s3_endpoint.clone(), &args.s3_region);
     options.access_key_id.clone_from(&args.s3_access_key_id);
-    options.secret_access_key = args.s3_secret_access_key.as_ref().map(|secret| secret.expose().to_owned());
+    options.secret_access_key = args.secret_access_key()?.map(|secret| secret.expose().to_owned());
     options.checksums = match args.s3_checksums {
         args::Checksums::WhenRequired => Checksums::WhenRequired,
         args::Checksums::WhenSupported => Checksums::WhenSupported,

@@ -56,6 +56,9 @@ pub struct ApiArgs {
     /// Requests in hand at once; more are turned away.
     #[arg(long, env = "PERITO_MAX_REQUESTS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_requests: u16,
+    /// Answers everybody, without tokens: whoever reaches the address may do everything. For a machine of one's own.
+    #[arg(long, env = "PERITO_INSECURE")]
+    pub insecure: bool,
 }
 
 /// Pace of the loops.
@@ -95,15 +98,15 @@ impl IntakeArgs {
 }
 
 impl Config {
-    pub(crate) fn database_options(&self) -> DatabaseOptions {
-        DatabaseOptions {
-            url: self.database.database_url.expose().to_owned(),
+    pub(crate) fn database_options(&self) -> anyhow::Result<DatabaseOptions> {
+        Ok(DatabaseOptions {
+            url: self.database.url()?.expose().to_owned(),
             control_connections: self.database.database_connections,
             bulk_connections: self.database.database_bulk_connections,
-        }
+        })
     }
 
-    pub(crate) fn broker_options(&self) -> BrokerOptions {
-        BrokerOptions::new(self.broker.amqp_url.expose(), &self.broker.broker_namespace)
+    pub(crate) fn broker_options(&self) -> anyhow::Result<BrokerOptions> {
+        Ok(BrokerOptions::new(self.broker.url()?.expose(), &self.broker.broker_namespace))
     }
 }

@@ -3,14 +3,14 @@
 use std::future::IntoFuture;
 
 use anyhow::Context;
-use perito_broker::{Consumer, ErrorKind, Publisher};
+use perito_broker::{BrokerOptions, Consumer, ErrorKind, Publisher};
 use perito_database::Database;
 use perito_domain::retry::{Backoff, ErrorClass};
 use perito_runtime::{health::Health, lifecycle::Shutdown, telemetry};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
-    api::{self, App, Limits},
+    api::{self, Access, App, Limits},
     config::Config,
     loops::{self, Loops, Queues, Wake},
 };
@@ -37,16 +37,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!(migrations.applied = applied, "schema is up to date");
     }
     database.check_schema().await.context("check the schema")?;
+    let access = access(&config, &database).await?;
 
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("listen on {} (choose another address with --listen)", config.listen))?;
-    let publisher = broker(&config).await?;
+    let broker_options = config.broker_options()?;
+    let publisher = broker(broker_options.clone()).await?;
     let (wake, queues) = (Wake::default(), Queues::default());
     let loops = Loops {
         database: database.clone(),
         publisher: publisher.clone(),
-        consumer: Consumer::new(config.broker_options()),
+        consumer: Consumer::new(broker_options),
         wake: wake.clone(),
         queues: queues.clone(),
         pace: config.loops,
@@ -55,7 +57,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     loops::start(&loops, &shutdown);
     let limits = Limits::new(config.api.max_requests.into(), config.api.request_timeout);
     let health = checks(Health::new(shutdown.soft().clone(), metrics), &database, &publisher);
-    let router = api::router(App { database, wake, queues }, limits, health.router());
+    let router = api::router(App { database, wake, queues }, access, limits, health.router());
     tracing::info!(listen = %listener.local_addr().unwrap_or(config.listen), "coordinator serving");
 
     // Readiness turns false at the signal; the loops end; then no more connections are taken and requests end.
@@ -72,7 +74,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// Reaches Postgres, which may be starting too.
 async fn connect(config: &Config) -> anyhow::Result<Database> {
     let deadline = Instant::now() + config.startup_timeout;
-    let options = config.database_options();
+    let options = config.database_options()?;
     let mut failures = 0;
     loop {
         let error = match Database::connect(&options).await {
@@ -89,9 +91,23 @@ async fn connect(config: &Config) -> anyhow::Result<Database> {
     }
 }
 
+/// Who may use the API; says so where that is everybody, or nobody yet.
+async fn access(config: &Config, database: &Database) -> anyhow::Result<Access> {
+    if config.api.insecure {
+        tracing::warn!(listen = %config.listen, "the API is open to whoever reaches it (--insecure)");
+        return Ok(Access::Open);
+    }
+    if !database.has_tokens().await? {
+        tracing::warn!(
+            "no token is in force, so the API refuses everybody: make one with `perito token create NAME --role admin --direct`"
+        );
+    }
+    Ok(Access::Tokens)
+}
+
 /// RabbitMQ may be away; but options that can never work are refused now.
-async fn broker(config: &Config) -> anyhow::Result<Publisher> {
-    let publisher = Publisher::new(config.broker_options());
+async fn broker(options: BrokerOptions) -> anyhow::Result<Publisher> {
+    let publisher = Publisher::new(options);
     match publisher.ping().await {
         Err(error) if error.kind() == ErrorKind::Invalid => Err(error).context("use RabbitMQ"),
         _ => Ok(publisher),

@@ -178,7 +178,7 @@ mod tests {
         let Invocation::Predict(_) = Invocation::of(parse("perito-worker predict --model m a.jpg").unwrap()) else {
             panic!("expected to predict")
         };
-        let served = parse("perito-worker --database-url postgres://h --amqp-url amqp://h --batch-size 4").unwrap();
+        let served = parse("perito-worker --batch-size 4").unwrap();
         let Invocation::Serve(config) = Invocation::of(served) else { panic!("expected to serve") };
         assert_eq!(config.engine.batch_size, Some(4));
         assert!(parse("perito-worker predict --model m").is_err(), "no photographs");

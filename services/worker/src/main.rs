@@ -30,19 +30,19 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals(config.shutdown.grace).context("handle signals")?;
 
     let database = Database::connect(&DatabaseOptions {
-        url: config.database.database_url.expose().to_owned(),
+        url: config.database.url()?.expose().to_owned(),
         control_connections: config.database.database_connections,
         bulk_connections: config.database.database_bulk_connections,
     })
     .await?;
     database.check_schema().await?;
     let bucket = config.objects.s3_bucket.clone();
-    let objects = ObjectStore::new(object_store_options(&config.objects))?;
+    let objects = ObjectStore::new(object_store_options(&config.objects)?)?;
     objects
         .ensure_bucket(&bucket)
         .await
         .context("PERITO_S3_ENDPOINT and PERITO_S3_BUCKET say where models are stored")?;
-    let broker = BrokerOptions::new(config.broker.amqp_url.expose(), &config.broker.broker_namespace);
+    let broker = BrokerOptions::new(config.broker.url()?.expose(), &config.broker.broker_namespace);
     let consumer = Consumer::new(broker);
     let context = Context::new(
         &config.work,
@@ -81,13 +81,13 @@ async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn object_store_options(args: &args::ObjectStoreArgs) -> ObjectStoreOptions {
+fn object_store_options(args: &args::ObjectStoreArgs) -> anyhow::Result<ObjectStoreOptions> {
     let mut options = ObjectStoreOptions::new(args.s3_endpoint.clone(), &args.s3_region);
     options.access_key_id.clone_from(&args.s3_access_key_id);
-    options.secret_access_key = args.s3_secret_access_key.as_ref().map(|secret| secret.expose().to_owned());
+    options.secret_access_key = args.secret_access_key()?.map(|secret| secret.expose().to_owned());
     options.checksums = match args.s3_checksums {
         args::Checksums::WhenRequired => Checksums::WhenRequired,
         args::Checksums::WhenSupported => Checksums::WhenSupported,
     };
-    options
+    Ok(options)
 }

@@ -3,6 +3,7 @@
 mod error;
 mod registry;
 pub mod schedules;
+pub mod tokens;
 pub mod types;
 
 use std::time::Duration;
@@ -11,10 +12,15 @@ use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
 use chrono::{DateTime, SecondsFormat, Utc};
 use perito_domain::{
+    access::Token,
     lifecycle::{JobKind, JobState},
     names::{DatasetRef, ModelRef, Name},
 };
-use reqwest::{Method, StatusCode};
+use perito_runtime::Secret;
+use reqwest::{
+    Method, StatusCode,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -111,12 +117,20 @@ struct Request {
 type Result<T> = std::result::Result<Answer<T>, ApiError>;
 
 impl Api {
-    /// A client of the coordinator at this URL. Nothing is connected yet.
+    /// A client of the coordinator at this URL, with a token if the caller has one. Nothing is connected yet.
     ///
     /// # Errors
-    /// When the TLS implementation cannot be set up.
-    pub fn new(base: Url) -> anyhow::Result<Self> {
+    /// When the TLS implementation cannot be set up, or the token is none.
+    pub fn new(base: Url, token: Option<&Secret>) -> anyhow::Result<Self> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let token: Token = token.expose().trim().parse().context("PERITO_TOKEN")?;
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).context("PERITO_TOKEN")?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         let http = reqwest::Client::builder()
+            .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .user_agent(format!("perito/{}", perito_runtime::version()))

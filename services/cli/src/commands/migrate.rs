@@ -19,7 +19,7 @@ pub struct MigrateArgs {
 
 pub(super) async fn run(context: &Context, args: MigrateArgs) -> anyhow::Result<()> {
     let database = Database::connect(&DatabaseOptions {
-        url: args.database.database_url.expose().to_owned(),
+        url: args.database.url()?.expose().to_owned(),
         control_connections: 2,
         bulk_connections: 1,
     })

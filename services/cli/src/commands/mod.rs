@@ -17,10 +17,12 @@ pub mod settings;
 mod signature;
 pub mod status;
 mod submit;
+pub mod token;
 pub mod train;
 pub mod views;
 pub mod worker;
 
+use perito_runtime::Secret;
 use tracing::Instrument as _;
 
 use crate::{
@@ -44,7 +46,8 @@ pub struct Context {
 /// Whatever stops it; [`crate::exit::code`] knows what it means to a script.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     perito_runtime::telemetry::init("perito", &cli.global.telemetry)?;
-    let context = Context { api: Api::new(cli.global.api_url)?, output: Output::new(cli.global.json) };
+    let token = Secret::find("PERITO_TOKEN", cli.global.token_file.as_deref())?;
+    let context = Context { api: Api::new(cli.global.api_url, token.as_ref())?, output: Output::new(cli.global.json) };
     // Requests belong to one trace, and so do the jobs that they submit.
     let span = tracing::info_span!("perito");
     async {
@@ -62,6 +65,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Status(args) => status::run(&context, args).await,
             Command::Settings(command) => settings::run(&context, command).await,
             Command::Schedule(command) => schedule::run(&context, command).await,
+            Command::Token(command) => token::run(&context, command).await,
             Command::Views(args) => views::run(&context, args).await,
             Command::Export(args) => export::run(&context, args).await,
             Command::Retention(command) => retention::run(&context, command).await,

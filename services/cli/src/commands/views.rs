@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context, args: ViewsArgs) -> anyhow::Result<()
 
 /// A connection for one user's questions.
 pub(super) async fn connect(args: &DatabaseArgs) -> anyhow::Result<Database> {
-    let url = args.database_url.expose().to_owned();
+    let url = args.url()?.expose().to_owned();
     Ok(Database::connect(&DatabaseOptions { url, control_connections: 2, bulk_connections: 1 }).await?)
 }
 

@@ -10,6 +10,7 @@ mod operation;
 mod registry;
 mod retention;
 mod schedules;
+mod tokens;
 mod views;
 
 use chrono::{DateTime, Utc};
@@ -25,6 +26,7 @@ pub use operation::{status, workers};
 pub use registry::{counts, dataset, datasets, frozen, model, models};
 pub use retention::{archives, retention_plan};
 pub use schedules::{backfill, runs, schedule, schedules};
+pub use tokens::tokens;
 pub use views::{dictionary, view, views};
 
 /// An empty table with a header.

@@ -137,7 +137,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Api::new(url.parse().unwrap()).unwrap()
+        Api::new(url.parse().unwrap(), None).unwrap()
     }
 
     #[tokio::test]

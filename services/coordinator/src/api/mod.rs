@@ -1,8 +1,9 @@
 //! The HTTP API: JSON under `/v1`, errors as problem details, an OpenAPI document made from the routes themselves.
 //!
-//! Each resource has a file with its routes and its wire types; the types are private to the API and made from the
+//! Who may do what is in [`access`]. Each resource has a file with its routes and its wire types; the types are private to the API and made from the
 //! database's. To add a route: a handler with `#[utoipa::path]` in its resource's file, and its name in `routes`.
 
+mod access;
 mod aliases;
 mod comparisons;
 mod control;
@@ -23,6 +24,7 @@ mod schema;
 mod settings;
 mod status;
 mod text;
+mod tokens;
 mod trace;
 mod workers;
 
@@ -37,6 +39,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
+pub use access::Access;
 pub use limits::Limits;
 use problem::Problem;
 
@@ -54,11 +57,14 @@ pub struct App {
 }
 
 /// Every route of the service: `/v1`, `/docs` and those of `health`.
-pub fn router(app: App, limits: Limits, health: Router) -> Router {
-    let (routes, document) = resources();
+pub fn router(app: App, access: Access, limits: Limits, health: Router) -> Router {
+    let (routes, mut document) = resources();
+    access::describe(&mut document);
+    let guard = access::Guard { access, database: app.database.clone() };
     let resources = routes
         .with_state(app)
         .layer(DefaultBodyLimit::max(limits::MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(guard, access::enforce))
         .layer(middleware::from_fn_with_state(limits, limits::enforce));
     Router::new()
         .merge(resources)
@@ -85,6 +91,7 @@ fn resources() -> (Router<App>, OpenApi) {
         .merge(aliases::routes())
         .merge(comparisons::routes())
         .merge(settings::routes())
+        .merge(tokens::routes())
         .split_for_parts()
 }
 

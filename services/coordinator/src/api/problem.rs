@@ -17,6 +17,9 @@ pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 /// How long a client should wait before it tries an unavailable service again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
+/// How to say who asks (RFC 6750).
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"perito\"");
+
 /// What went wrong (RFC 9457, media type `application/problem+json`).
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(example = json!({
@@ -67,6 +70,16 @@ impl Problem {
     /// The request cannot be read at all.
     pub(crate) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "urn:perito:problem:malformed", detail)
+    }
+
+    /// Nobody says who asks, or says it with a token that is not in force.
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "urn:perito:problem:unauthorized", detail)
+    }
+
+    /// Whoever asks may not do this.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "urn:perito:problem:forbidden", detail)
     }
 
     /// There is no such thing.
@@ -132,6 +145,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
         }
         response
     }

@@ -10,6 +10,18 @@ use super::problem::Problem;
 #[derive(IntoResponses)]
 pub(crate) enum Any {
     #[response(
+        status = 401,
+        description = "No token, or one that is not in force",
+        content_type = "application/problem+json"
+    )]
+    Unauthorized(Problem),
+    #[response(
+        status = 403,
+        description = "The token's role may not do this; the detail names the one that may",
+        content_type = "application/problem+json"
+    )]
+    Forbidden(Problem),
+    #[response(
         status = 422,
         description = "The request is wrong; the fields are named",
         content_type = "application/problem+json"

@@ -8,12 +8,12 @@ use lapin::{
 };
 use perito_broker::{BrokerOptions, Consumer, Delivery, Publisher, Topology};
 use perito_coordinator::{
-    api::{self, App, Limits},
+    api::{self, Access, App, Limits},
     config::{IntakeArgs, LoopArgs},
     loops::{self, Loops, Queues as Seen, Wake},
 };
 use perito_database::{Claim, ClaimedTask, ImageObject, Prediction, ScoreResult, testing::TestDatabase};
-use perito_domain::lifecycle::JobKind;
+use perito_domain::{access::Role, lifecycle::JobKind};
 use perito_runtime::lifecycle::Shutdown;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ pub(crate) struct Coordinator {
     /// What the loops saw of the broker.
     pub(crate) seen: Seen,
     base: String,
+    /// An admin's.
+    token: String,
     client: reqwest::Client,
 }
 
@@ -40,11 +42,12 @@ impl Coordinator {
         let test = TestDatabase::migrated().await;
         let seen = Seen::default();
         let app = App { database: test.database.clone(), wake: Wake::default(), queues: seen.clone() };
-        let router = api::router(app, limits, axum::Router::new());
+        let router = api::router(app, Access::Tokens, limits, axum::Router::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { test, shutdown: Shutdown::new(), seen, base, client: reqwest::Client::new() }
+        let token = test.token("test", Role::Admin).await;
+        Self { test, shutdown: Shutdown::new(), seen, base, token, client: reqwest::Client::new() }
     }
 
     /// With a model and this many images.
@@ -97,6 +100,11 @@ impl Coordinator {
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.stranger(method, path).bearer_auth(&self.token)
+    }
+
+    /// A request without a token.
+    pub(crate) fn stranger(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
     }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use perito_database::testing::TestDatabase;
+use perito_domain::access::Role;
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::{
@@ -62,10 +63,12 @@ async fn starts_without_a_broker_says_so_and_ends_when_told() {
     let body: Value = serde_json::from_str(&body).unwrap();
     let failed: Vec<_> = body["failed"].as_object().unwrap().keys().collect();
     assert_eq!(failed, ["broker"], "{body}");
-    assert_eq!(get(&format!("{base}/v1/jobs")).await.0, StatusCode::OK, "the API works all the same");
+    let token = test.token("test", Role::Viewer).await;
+    let list = || reqwest::Client::new().get(format!("{base}/v1/jobs")).bearer_auth(&token).send();
+    assert_eq!(list().await.unwrap().status(), StatusCode::OK, "the API works all the same");
     // Statements of the loops and of the requests run on the same threads all the while.
     for _ in 0..100 {
-        let response = reqwest::get(format!("{base}/v1/jobs")).await.unwrap();
+        let response = list().await.unwrap();
         assert_eq!(response.headers()["traceparent"].len(), 55, "every request has a trace: {response:?}");
     }
     let (status, metrics) = get(&format!("{base}/metrics")).await;
@@ -84,6 +87,27 @@ async fn starts_without_a_broker_says_so_and_ends_when_told() {
     assert!(!log.contains("hunter2"), "the configuration is printed without its secrets: {log}");
     let failures = log.lines().filter(|line| line.contains("loop failed") && line.contains("dispatcher")).count();
     assert!(failures <= 3, "an error that stays the same is logged once for each kind: {log}");
+}
+
+#[tokio::test]
+async fn the_api_is_open_only_when_told() {
+    let test = TestDatabase::migrated().await;
+    let (mut closed, base) = coordinator(&test.url, &[]).await;
+    assert_eq!(
+        get(&format!("{base}/v1/jobs")).await.0,
+        StatusCode::UNAUTHORIZED,
+        "there are no tokens, and no way past"
+    );
+    assert_eq!(get(&format!("{base}/v1/openapi.json")).await.0, StatusCode::OK);
+    closed.start_kill().unwrap();
+    let (_, log) = end(closed).await;
+    assert!(log.contains("perito token create"), "says how to make one: {log}");
+
+    let (mut open, base) = coordinator(&test.url, &["--insecure"]).await;
+    assert_eq!(get(&format!("{base}/v1/jobs")).await.0, StatusCode::OK);
+    open.start_kill().unwrap();
+    let (_, log) = end(open).await;
+    assert!(log.contains("the API is open"), "{log}");
 }
 
 #[tokio::test]
@@ -114,8 +138,11 @@ async fn refuses_options_that_cannot_work_at_once() {
     assert!(log.contains("PERITO_DATABASE_URL") && !log.contains("hunter2"), "{log}");
 
     let test = TestDatabase::empty().await;
+    let folder = std::env::temp_dir().join(format!("perito-amqp-{}", std::process::id()));
+    std::fs::write(&folder, "http://hunter2@somewhere").unwrap();
     for (arguments, named) in [
-        (["--migrate", "--amqp-url", "http://hunter2@somewhere"], "PERITO_AMQP_URL"),
+        (["--migrate", "--amqp-url-file", folder.to_str().unwrap()], "PERITO_AMQP_URL"),
+        (["--migrate", "--amqp-url-file", "/nowhere"], "/nowhere"),
         (["--migrate", "--broker-namespace", ""], "namespace"),
     ] {
         let (child, _) = coordinator(&test.url, &arguments).await;

@@ -111,6 +111,9 @@ async fn the_document_and_the_router_have_the_same_routes() {
         "delete /v1/models/{reference}",
         "get /v1/comparisons",
         "delete /v1/schedules/{name}",
+        "delete /v1/tokens/{name}",
+        "get /v1/tokens",
+        "post /v1/tokens",
         "get /v1/datasets",
         "get /v1/datasets/{reference}",
         "get /v1/images/backlog",
@@ -218,7 +221,7 @@ async fn the_examples_of_requests_are_accepted() {
         assert!(accepted, "{method} {path} with {body}: {}", answer.body);
         tried += 1;
     }
-    assert_eq!(tried, 14);
+    assert_eq!(tried, 15);
 }
 
 /// The example of a schema, or one put together from those of its properties.

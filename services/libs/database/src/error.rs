@@ -40,6 +40,10 @@ impl Error {
         Self { kind, message: message.into() }
     }
 
+    pub(crate) fn from_sqlx(what: &str, error: &sqlx::Error) -> Self {
+        Self::new(kind_of(error), format!("{what}: {error}"))
+    }
+
     pub(crate) fn stale(task: uuid::Uuid, attempt: i32) -> Self {
         Self::new(ErrorKind::StaleAttempt, format!("attempt {attempt} no longer owns task {task}"))
     }
@@ -90,6 +94,6 @@ pub(crate) trait During<T> {
 
 impl<T> During<T> for std::result::Result<T, sqlx::Error> {
     fn during(self, what: &str) -> Result<T> {
-        self.map_err(|error| Error { kind: kind_of(&error), message: format!("{what}: {error}") })
+        self.map_err(|error| Error::from_sqlx(what, &error))
     }
 }

@@ -11,6 +11,7 @@
 //! | [`labels`] | what adjusters decided, and datasets of it |
 //! | [`intake`] | photographs that other systems hand in: staged rows, events of the object store |
 //! | [`settings`] | what an operator may change while everything runs |
+//! | [`tokens`] | who may use the API |
 //! | [`jobs`] | submitting, showing, listing and cancelling jobs |
 //! | [`control`] | pausing a job, and changing its priority or limit |
 //! | [`schedules`] | adding, showing, pausing and removing schedules |
@@ -64,6 +65,7 @@ pub mod settings;
 pub mod sweeps;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tokens;
 pub mod views;
 pub mod workers;
 
@@ -88,5 +90,6 @@ pub use removal::DeletedModel;
 pub use schedules::{Schedule, ScheduleRun};
 pub use settings::Settings;
 pub use sweeps::{Standing, SweepRun};
+pub use tokens::{ApiToken, Caller};
 pub use views::{Condition, Operator, RowFilter, View, ViewColumn};
 pub use workers::{Beat, RunningTask, Worker, WorkerReport};

@@ -1,5 +1,6 @@
 //! A database of its own for each test, on the real server that `PERITO_DATABASE_URL` names.
 
+use perito_domain::access::Role;
 use sqlx::{Connection, Executor, PgConnection};
 use uuid::Uuid;
 
@@ -53,6 +54,16 @@ impl TestDatabase {
         let test = Self::empty().await;
         test.database.migrate().await.expect("apply migrations");
         test
+    }
+
+    /// A token of the API.
+    ///
+    /// # Panics
+    /// When there is one of this name.
+    #[expect(clippy::expect_used, reason = "for tests only")]
+    pub async fn token(&self, name: &str, role: Role) -> String {
+        let name = name.parse().expect("a name");
+        self.database.create_token(&name, role, None, None).await.expect("make a token").1.expose()
     }
 
     /// The connections, for what a test looks at.

@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`severity`] | the three classes |
+//! | [`access`] | roles, and the tokens that carry them |
 //! | [`audit`] | who did something, and why |
 //! | [`aliases`] | where an alias has pointed, and its way back |
 //! | [`names`] | references to models and datasets, checked |
@@ -27,6 +28,7 @@
 //! To add a kind of job: a module in [`spec`], a variant of [`spec::JobSpec`] and of [`lifecycle::JobKind`], and
 //! the compiler names every place that must decide about it.
 
+pub mod access;
 pub mod aliases;
 pub mod artifact;
 pub mod audit;

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`args`] | options and environment variables of the servers that Perito talks to |
-//! | [`secret`] | text that never shows in logs |
+//! | [`secret`] | where secrets come from, and text that never shows in logs |
 //! | [`telemetry`] | logs, with the trace id on every line |
 //! | [`trace`] | W3C Trace Context between processes |
 //! | [`health`] | `/healthz`, `/readyz`, `/metrics` |

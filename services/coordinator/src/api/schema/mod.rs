@@ -13,6 +13,15 @@ use utoipa::ToSchema;
 pub(crate) use schedule::{DeadlineAction, DeadlineOutcome, FiredBy, RunOutcome, ScheduleSpec};
 pub(crate) use training::{Architecture, SweepSpec, TrainSpec};
 
+/// What the holder of a token may do; each role may do what the ones before it may.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    Viewer,
+    Operator,
+    Admin,
+}
+
 /// The kinds of job.
 #[derive(ToSchema)]
 #[serde(rename_all = "lowercase")]
