@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage, metadata::Orientation};
 use perito_domain::{failure::FailureReason, preprocessing::UnknownContract};
 
 use crate::jpeg::decode_reduced;
@@ -88,18 +88,56 @@ pub enum Scale {
 /// # Errors
 /// What is wrong with it. A picture over the limits is refused before memory is taken for it.
 pub fn decode(bytes: &[u8], scale: Scale, limits: &Limits) -> Result<RgbImage, DecodeError> {
+    if let Scale::ReducedFor(side) = scale
+        && let Some(picture) = reduced(bytes, side, limits)?
+    {
+        return Ok(picture);
+    }
+    guarded(bytes, limits, || {
+        let Opened { decoder, orientation, .. } = open(bytes, limits)?;
+        let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?;
+        picture.apply_orientation(orientation);
+        Ok(picture.into_rgb8())
+    })
+}
+
+/// A JPEG at a reduced scale, both sides at least twice `side`, turned upright. `None` for what has to be decoded in full.
+pub(crate) fn reduced(bytes: &[u8], side: u32, limits: &Limits) -> Result<Option<RgbImage>, DecodeError> {
+    guarded(bytes, limits, || {
+        let Opened { format, orientation, .. } = open(bytes, limits)?;
+        let picture = if format == Some(ImageFormat::Jpeg) { decode_reduced(bytes, side) } else { None };
+        Ok(picture.map(|picture| {
+            let mut picture = DynamicImage::from(picture);
+            picture.apply_orientation(orientation);
+            picture.into_rgb8()
+        }))
+    })
+}
+
+/// Photographs come from strangers, and a decoder's bug is one image's failure. Nothing outlives the panic.
+fn guarded<T>(
+    bytes: &[u8],
+    limits: &Limits,
+    decode: impl FnOnce() -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
     if bytes.len() as u64 > limits.max_bytes {
         return Err(DecodeError::TooLarge { bytes: bytes.len() as u64, limit: limits.max_bytes });
     }
-    // Photographs come from strangers, and a decoder's bug is one image's failure. Nothing outlives the panic.
-    catch_unwind(AssertUnwindSafe(|| decode_checked(bytes, scale, limits)))
+    catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder panicked".to_owned())))
 }
 
-fn decode_checked(bytes: &[u8], scale: Scale, limits: &Limits) -> Result<RgbImage, DecodeError> {
+/// A photograph whose header has been read and is within the limits.
+struct Opened<D> {
+    decoder: D,
+    format: Option<ImageFormat>,
+    orientation: Orientation,
+}
+
+fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Opened<impl ImageDecoder + 'a>, DecodeError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| corrupt(&error))?;
     let format = reader.format();
     let mut decoder = reader.into_decoder().map_err(|error| match error {
@@ -111,21 +149,10 @@ fn decode_checked(bytes: &[u8], scale: Scale, limits: &Limits) -> Result<RgbImag
         return Err(DecodeError::TooManyPixels { width, height, limit: limits.max_pixels });
     }
     let orientation = decoder.orientation().map_err(|error| corrupt(&error))?;
-    let mut reduced = None;
-    if format == Some(ImageFormat::Jpeg) {
-        if is_cut_off(bytes) {
-            return Err(DecodeError::Corrupt("the JPEG ends before its end-of-image marker".to_owned()));
-        }
-        if let Scale::ReducedFor(side) = scale {
-            reduced = decode_reduced(bytes, side);
-        }
+    if format == Some(ImageFormat::Jpeg) && is_cut_off(bytes) {
+        return Err(DecodeError::Corrupt("the JPEG ends before its end-of-image marker".to_owned()));
     }
-    let mut picture = match reduced {
-        Some(picture) => DynamicImage::from(picture),
-        None => DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?,
-    };
-    picture.apply_orientation(orientation);
-    Ok(picture.into_rgb8())
+    Ok(Opened { decoder, format, orientation })
 }
 
 /// Whether no end-of-image marker follows the last start of a scan (ITU-T T.81, annex B). The decoder would fill what is missing with

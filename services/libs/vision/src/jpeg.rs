@@ -29,13 +29,25 @@ fn decode_with(decompressor: &mut Decompressor, jpeg: &[u8], side: u32) -> turbo
     if matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK) {
         return Ok(None);
     }
-    let least = 2 * side as usize;
-    let fits = |scale: &ScalingFactor| scale.scale(header.width) >= least && scale.scale(header.height) >= least;
-    let scale = SCALES.into_iter().find(fits).unwrap_or(ScalingFactor::ONE);
+    let scale = scale_for(header.width, header.height, side);
     let (width, height) = (scale.scale(header.width), scale.scale(header.height));
     let mut pixels = vec![0; width * height * 3];
     let target = Image { pixels: pixels.as_mut_slice(), width, pitch: width * 3, height, format: PixelFormat::RGB };
     decompressor.set_scaling_factor(scale)?;
     decompressor.decompress(jpeg, target)?;
     Ok(RgbImage::from_raw(width as u32, height as u32, pixels))
+}
+
+/// The smallest scale that leaves both sides at least twice `side`; 1 where none does.
+fn scale_for(width: usize, height: usize, side: u32) -> ScalingFactor {
+    let least = 2 * side as usize;
+    let fits = |scale: &ScalingFactor| scale.scale(width) >= least && scale.scale(height) >= least;
+    SCALES.into_iter().find(fits).unwrap_or(ScalingFactor::ONE)
+}
+
+/// How many pixels a JPEG of so many comes out with.
+pub(crate) fn reduced_pixels(width: u32, height: u32, side: u32) -> u64 {
+    let (width, height) = (width as usize, height as usize);
+    let scale = scale_for(width, height, side);
+    scale.scale(width) as u64 * scale.scale(height) as u64
 }

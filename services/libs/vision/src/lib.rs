@@ -5,6 +5,7 @@
 //! | [`pixels`] | square RGB pixels, as networks take them |
 //! | [`mod@decode`] | the bytes of a photograph to RGB, within limits |
 //! | `jpeg` | JPEGs at a reduced scale |
+//! | [`mod@needs`] | how much memory decoding takes |
 //! | [`mod@resize`] | any picture to a square, antialiased |
 //! | [`adjust`], [`warp`], [`crop`] | single changes with fixed parameters |
 //! | [`mod@augment`] | random changes of training images |
@@ -17,6 +18,7 @@ pub mod augment;
 pub mod crop;
 pub mod decode;
 mod jpeg;
+pub mod needs;
 pub mod pixels;
 pub mod resize;
 pub mod warp;
@@ -25,6 +27,7 @@ use perito_domain::preprocessing::{self, Preprocessing};
 
 pub use augment::augment;
 pub use decode::{DecodeError, Limits, Scale, decode};
+pub use needs::{Needs, needs};
 pub use pixels::Pixels;
 pub use resize::resize;
 
@@ -33,10 +36,35 @@ pub use resize::resize;
 /// # Errors
 /// What is wrong with the photograph, or a contract that this build does not fulfil.
 pub fn preprocess(bytes: &[u8], contract: &Preprocessing, limits: &Limits) -> Result<Pixels, DecodeError> {
+    match preprocess_reduced(bytes, contract, limits)? {
+        Some(pixels) => Ok(pixels),
+        None => preprocess_exactly(bytes, contract, limits),
+    }
+}
+
+/// The contract's first half, for who has to know the memory that each takes ([`mod@needs`]): a JPEG at a reduced scale. `None` for what
+/// [`preprocess_exactly`] is for.
+///
+/// # Errors
+/// As for [`preprocess`].
+pub fn preprocess_reduced(
+    bytes: &[u8],
+    contract: &Preprocessing,
+    limits: &Limits,
+) -> Result<Option<Pixels>, DecodeError> {
     preprocessing::check_version(contract.version)?;
-    let scale = match contract.version {
-        preprocessing::EXACT => Scale::Full,
-        _ => Scale::ReducedFor(contract.image_size),
-    };
-    resize(&decode(bytes, scale, limits)?, contract.image_size)
+    if contract.version == preprocessing::EXACT {
+        return Ok(None);
+    }
+    let side = contract.image_size;
+    decode::reduced(bytes, side, limits)?.map(|picture| resize(&picture, side)).transpose()
+}
+
+/// The contract's second half: photographs that are decoded in full.
+///
+/// # Errors
+/// As for [`preprocess`].
+pub fn preprocess_exactly(bytes: &[u8], contract: &Preprocessing, limits: &Limits) -> Result<Pixels, DecodeError> {
+    preprocessing::check_version(contract.version)?;
+    resize(&decode(bytes, Scale::Full, limits)?, contract.image_size)
 }
