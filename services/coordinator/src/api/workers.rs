@@ -94,7 +94,9 @@ impl Worker {
 
 impl From<perito_database::Worker> for Worker {
     fn from(worker: perito_database::Worker) -> Self {
-        let state = match (worker.drained_at.is_some(), worker.running.is_empty()) {
+        // Until it has heard of it, it may be about to take another task.
+        let told = worker.drained_at.is_none_or(|at| worker.heartbeat_at > at);
+        let state = match (worker.drained_at.is_some(), worker.running.is_empty() && told) {
             _ if worker.silent_seconds > SILENT_AFTER_SECONDS => WorkerState::Silent,
             (false, true) => WorkerState::Idle,
             (false, false) => WorkerState::Busy,

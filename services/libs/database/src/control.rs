@@ -94,7 +94,7 @@ impl Database {
 
 /// Locks a job that has not ended; its priority. Waits for a dispatch of its tasks that is under way, so that what it dispatches is seen.
 async fn lock_open(tx: &mut PgConnection, id: Uuid) -> Result<i16> {
-    let job = sqlx::query!("select state, priority from jobs where id = $1 for update", id)
+    let job = sqlx::query!("select state, priority from jobs where id = $1 for no key update", id)
         .fetch_optional(tx)
         .await
         .during("find the job")?

@@ -70,7 +70,7 @@ impl Database {
             from jobs j join looked_at l on l.id = j.id
             where j.state = 'running' and (not l.open or l.any_failed or l.images > l.budget * j.images_total)
             limit $1
-            for update of j skip locked
+            for no key update of j skip locked
             "#,
             BATCH
         )

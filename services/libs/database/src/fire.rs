@@ -326,7 +326,7 @@ impl Database {
         let (open, met) = match run.job_id {
             None => (false, false),
             Some(job_id) => {
-                let job = sqlx::query!("select state, finished_at from jobs where id = $1 for update", job_id)
+                let job = sqlx::query!("select state, finished_at from jobs where id = $1 for no key update", job_id)
                     .fetch_one(&mut *tx)
                     .await
                     .during("look at the job")?;
@@ -481,7 +481,7 @@ impl Held<'_> {
 
 /// Cancels a job unless it has ended meanwhile; whether it did.
 async fn cancel_job(tx: &mut PgConnection, id: Uuid, reason: &str) -> Result<bool> {
-    let open = sqlx::query_scalar!("select id from jobs where id = $1 and finished_at is null for update", id)
+    let open = sqlx::query_scalar!("select id from jobs where id = $1 and finished_at is null for no key update", id)
         .fetch_optional(&mut *tx)
         .await
         .during("take the job")?;

@@ -302,11 +302,13 @@ impl Database {
 
     /// Cancels a job that has not ended, with its tasks. What workers compute for it from now on is refused.
     ///
+    /// The lock is one that foreign keys do not wait for: a commit that holds a task and is about to write rows of the job goes on.
+    ///
     /// # Errors
     /// `NotFound`; `Conflict` when it has ended otherwise. Cancelling twice is fine.
     pub async fn cancel(&self, id: Uuid) -> Result<Job> {
         let mut tx = self.begin("begin cancelling").await?;
-        let state = sqlx::query_scalar!("select state from jobs where id = $1 for update", id)
+        let state = sqlx::query_scalar!("select state from jobs where id = $1 for no key update", id)
             .fetch_optional(&mut *tx)
             .await
             .during("find the job")?
