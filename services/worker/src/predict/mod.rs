@@ -47,6 +47,7 @@ Exit codes:
 Examples:
   perito-worker predict --model severity.safetensors car.jpg
   perito-worker predict --model severity.safetensors claims/ --format csv --output grades.csv
+  perito-worker predict --model severity.safetensors claims/ --output grades.parquet
   perito-worker predict --model severity.safetensors claims/ --format json | jq 'select(.severity == \"severe\") | .path'
   perito-worker predict --model resnet18.safetensors --arch resnet18 --image-size 224 car.jpg";
 

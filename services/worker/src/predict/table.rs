@@ -1,4 +1,4 @@
-//! Rows, as a table, JSON Lines or CSV.
+//! Rows, as a table, JSON Lines, CSV or Parquet.
 
 use std::{
     fmt,
@@ -9,7 +9,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
-use perito_domain::{Severity, failure::FailureReason};
+use perito_domain::{
+    Severity,
+    failure::FailureReason,
+    table::{Column, ColumnType, Value},
+};
+use perito_tables::ParquetWriter;
 use serde::Serialize;
 
 /// How rows are written.
@@ -21,6 +26,8 @@ pub enum Format {
     Json,
     /// Comma-separated values with a header.
     Csv,
+    /// Parquet, to a file.
+    Parquet,
 }
 
 impl Format {
@@ -29,6 +36,9 @@ impl Format {
     /// # Errors
     /// An ending that says nothing.
     pub fn choose(asked: Option<Self>, output: Option<&Path>) -> anyhow::Result<Self> {
+        if asked == Some(Self::Parquet) && output.is_none() {
+            bail!("Parquet is no text: say --output FILE.parquet");
+        }
         let Some(output) = output.filter(|_| asked.is_none()) else {
             return Ok(asked.unwrap_or(Self::Table));
         };
@@ -36,8 +46,9 @@ impl Format {
         match ending.as_deref() {
             Some("json" | "jsonl" | "ndjson") => Ok(Self::Json),
             Some("csv") => Ok(Self::Csv),
+            Some("parquet" | "pq") => Ok(Self::Parquet),
             Some("txt") | None => Ok(Self::Table),
-            Some(other) => bail!("--output ends in .{other}: say --format table, json or csv"),
+            Some(other) => bail!("--output ends in .{other}: say --format table, json, csv or parquet"),
         }
     }
 }
@@ -81,7 +92,7 @@ impl Row {
 /// Names the file.
 pub fn write(rows: &[Row], format: Format, output: Option<&Path>) -> anyhow::Result<()> {
     let Some(path) = output else {
-        return match write_to(rows, format, std::io::stdout().lock()) {
+        return match write_to(rows, format, std::io::stdout()) {
             // Whoever reads has seen enough.
             Err(error) if is_broken_pipe(&error) => Ok(()),
             result => result.context("write to standard output"),
@@ -105,7 +116,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(of_io)
 }
 
-fn write_to(rows: &[Row], format: Format, to: impl Write) -> anyhow::Result<()> {
+fn write_to(rows: &[Row], format: Format, to: impl Write + Send) -> anyhow::Result<()> {
     let mut to = BufWriter::new(to);
     match format {
         Format::Table => writeln!(to, "{}", Shown(rows))?,
@@ -122,8 +133,43 @@ fn write_to(rows: &[Row], format: Format, to: impl Write) -> anyhow::Result<()> 
             }
             csv.flush()?;
         }
+        Format::Parquet => {
+            let mut parquet = ParquetWriter::new("predictions", &mut to, &columns())?;
+            for row in rows {
+                parquet.write(cells(row))?;
+            }
+            parquet.finish()?;
+        }
     }
     Ok(to.flush()?)
+}
+
+/// The fields of a row, as columns.
+fn columns() -> Vec<Column> {
+    let columns = [
+        ("path", ColumnType::Text),
+        ("severity", ColumnType::Text),
+        ("p_minor", ColumnType::Float32),
+        ("p_moderate", ColumnType::Float32),
+        ("p_severe", ColumnType::Float32),
+        ("reason", ColumnType::Text),
+        ("detail", ColumnType::Text),
+    ];
+    columns.map(|(name, kind)| Column { name: name.to_owned(), kind }).into()
+}
+
+fn cells(row: &Row) -> Vec<Value> {
+    let text = |text: Option<&str>| text.map_or(Value::Null, |text| Value::Text(text.to_owned()));
+    let number = |number: Option<f32>| number.map_or(Value::Null, Value::Float32);
+    vec![
+        text(Some(&row.path)),
+        text(row.severity.map(Severity::as_str)),
+        number(row.p_minor),
+        number(row.p_moderate),
+        number(row.p_severe),
+        text(row.reason),
+        text(row.detail.as_deref()),
+    ]
 }
 
 struct Shown<'a>(&'a [Row]);
@@ -188,11 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn parquet_has_the_rows_with_their_types() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write(&rows(), Format::Parquet, Some(file.path())).unwrap();
+        let read: Vec<_> =
+            perito_tables::CellReader::open(file.path(), &columns()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, rows().iter().map(cells).collect::<Vec<_>>());
+        assert_eq!(read[0][4], Value::Float32(0.625));
+    }
+
+    #[test]
     fn the_format_is_asked_for_or_told_by_the_ending() {
         let choose = |asked, output: Option<&str>| Format::choose(asked, output.map(Path::new));
         assert_eq!(choose(None, None).unwrap(), Format::Table);
         assert_eq!(choose(None, Some("out/grades.CSV")).unwrap(), Format::Csv);
         assert_eq!(choose(Some(Format::Json), Some("grades.csv")).unwrap(), Format::Json);
+        assert_eq!(choose(None, Some("grades.parquet")).unwrap(), Format::Parquet);
+        assert!(choose(Some(Format::Parquet), None).unwrap_err().to_string().contains("--output"));
         assert!(choose(None, Some("grades.xlsx")).unwrap_err().to_string().contains(".xlsx"));
     }
 
