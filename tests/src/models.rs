@@ -19,6 +19,11 @@ pub const IMAGE_SIZE: u32 = 32;
 
 /// Registers a `cnn4` with random weights under this name; its reference.
 pub async fn import(system: &System, name: &str) -> String {
+    import_as(system, name, &Preprocessing::imagenet(IMAGE_SIZE)).await
+}
+
+/// The same, with another contract for pictures of the same size.
+pub async fn import_as(system: &System, name: &str, preprocessing: &Preprocessing) -> String {
     let bytes = weights();
     let key = format!("models/{name}.safetensors");
     system.objects.put(&system.bucket, &key, bytes.clone(), "application/octet-stream").await.unwrap();
@@ -30,7 +35,7 @@ pub async fn import(system: &System, name: &str) -> String {
                 "architecture": "cnn4",
                 "dropout": 0.5,
                 "class_names": Severity::ALL.map(Severity::as_str),
-                "preprocessing": Preprocessing::imagenet(IMAGE_SIZE),
+                "preprocessing": preprocessing,
                 "artifact": {
                     "bucket": system.bucket,
                     "key": key,

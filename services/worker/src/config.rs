@@ -8,7 +8,7 @@ use perito_nets::{DeviceRequest, EngineOptions, Precision};
 use perito_runtime::{BrokerArgs, DatabaseArgs, ObjectStoreArgs, ShutdownArgs, TelemetryArgs};
 use perito_vision::Limits;
 
-use crate::predict::PredictArgs;
+use crate::{budget, predict::PredictArgs};
 
 /// Runs training, scoring and evaluation tasks on one device.
 ///
@@ -143,15 +143,20 @@ pub struct WorkArgs {
     /// How long a lease holds without a heartbeat. A task of a worker that died runs again after this long.
     #[arg(long, env = "PERITO_LEASE", default_value = "30s", value_parser = humantime::parse_duration)]
     pub lease: Duration,
-    /// Scoring tasks at once: with two, one loads while the other commits.
-    #[arg(long, env = "PERITO_SCORING_TASKS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Memory for the whole process, such as `2GiB`; three quarters of the container's or the machine's unless told. Images wait until
+    /// there is room to fetch and to decode them; one that needs more than there will ever be is a failure with its reason.
+    #[arg(long, env = "PERITO_MAX_MEMORY", value_name = "SIZE", value_parser = memory)]
+    pub max_memory: Option<u64>,
+    /// Scoring tasks in hand: with three, one is fetched and decoded, one has the device, and one is being written.
+    #[arg(long, env = "PERITO_SCORING_TASKS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub scoring_tasks: u16,
-    /// Images fetched or decoded at once, over all tasks.
-    #[arg(long, env = "PERITO_FETCH_CONCURRENCY", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// The most images that are fetched at once. It begins with few, and more are fetched while the decoding threads have nothing to do.
+    #[arg(long, env = "PERITO_FETCH_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub fetch_concurrency: u16,
-    /// Memory for decoded training images, in MiB. What does not fit goes to disk.
-    #[arg(long, env = "PERITO_CACHE_MIB", default_value_t = 2048)]
-    pub cache_mib: u64,
+    /// Memory for decoded training images, in MiB; a quarter of --max-memory, and 2048 at most, unless told. What does not fit goes to
+    /// disk.
+    #[arg(long, env = "PERITO_CACHE_MIB")]
+    pub cache_mib: Option<u64>,
     /// Disk space, in the folder for temporary files, for decoded training images that do not fit into memory, in MiB. What does not
     /// fit there either is loaded again in every epoch.
     #[arg(long, env = "PERITO_DISK_CACHE_MIB", default_value_t = 16_384)]
@@ -167,10 +172,56 @@ pub struct WorkArgs {
     pub listen: Option<SocketAddr>,
 }
 
+impl WorkArgs {
+    /// Memory for the whole process, in bytes.
+    pub fn max_memory(&self) -> u64 {
+        self.max_memory.unwrap_or_else(budget::default_max_memory)
+    }
+
+    /// Memory for decoded training images, in bytes.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache_mib.map_or_else(|| (self.max_memory() / 4).min(2 << 30), |mebibytes| mebibytes << 20)
+    }
+}
+
+/// The least that a worker can do with.
+const LEAST_MEMORY: u64 = 256 << 20;
+
+/// A size in bytes: a whole number, with KiB, MiB, GiB or TiB behind it or without.
+fn memory(text: &str) -> Result<u64, String> {
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "ki" | "kib" => 10,
+        "m" | "mi" | "mib" => 20,
+        "g" | "gi" | "gib" => 30,
+        "t" | "ti" | "tib" => 40,
+        _ => return Err("expected a whole number of bytes, KiB, MiB, GiB or TiB, such as 2GiB".to_owned()),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    let bytes = bytes.ok_or("expected a whole number of bytes, KiB, MiB, GiB or TiB, such as 2GiB")?;
+    if bytes < LEAST_MEMORY {
+        return Err(format!("a worker needs at least {} MiB", LEAST_MEMORY >> 20));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_said_in_bytes_or_their_multiples() {
+        let cases = [("2GiB", 2 << 30), ("512 MiB", 512 << 20), ("1073741824", 1 << 30), ("1536Mi", 1536 << 20)];
+        for (text, bytes) in cases {
+            assert_eq!(memory(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "GiB", "2 GB of it", "1.5GiB", "100MiB", "99999999TiB"] {
+            assert!(memory(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn servers_are_asked_for_to_serve_and_not_to_predict() {

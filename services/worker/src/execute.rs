@@ -8,6 +8,7 @@ use perito_domain::{
     lifecycle::JobKind,
     message::TaskMessage,
     retry::{ErrorClass, TASK_BACKOFF},
+    stages::Stage,
 };
 use tokio::time::Instant;
 
@@ -91,7 +92,9 @@ pub async fn execute(context: &Context, guard: LeaseGuard) {
 async fn work(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, TaskError> {
     match task.kind {
         JobKind::Score => {
-            let result = score::run(context, task).await?;
+            let in_hand = context.stall_clock.task();
+            let result = score::run(context, task, &in_hand).await?;
+            let _working = context.stall_clock.working(Stage::Write);
             commit(|| context.database.commit_score(task, &result)).await?;
             Ok(Ending::Committed)
         }

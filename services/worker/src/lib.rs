@@ -11,6 +11,8 @@
 //! | [`device`] | the one thread that runs networks |
 //! | [`artifacts`] | model files from S3, checked and cached |
 //! | [`images`] | an image from S3 to pixels: fetch and decode |
+//! | [`fetching`], [`budget`] | how many images are fetched at once, and with how much memory |
+//! | [`stall`] | what each stage of scoring does with its time |
 //! | [`score`], [`train`], [`evaluate`], [`sweep`] | the work itself, a module for each kind of task |
 //! | [`labelled`], [`pixel_cache`] | a labelled split, decoded once, and batches of it |
 //! | [`measure`] | a network measured on labelled images, for training and evaluation alike |
@@ -20,11 +22,13 @@
 //! To add a kind of task: a module with a `run` function beside [`score`], and an arm in [`execute`].
 
 pub mod artifacts;
+pub mod budget;
 pub mod config;
 pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod execute;
+pub mod fetching;
 pub mod images;
 pub mod intake;
 pub mod labelled;
@@ -35,5 +39,6 @@ pub mod predict;
 pub mod presence;
 pub mod score;
 pub mod service;
+pub mod stall;
 pub mod sweep;
 pub mod train;

@@ -18,6 +18,7 @@ pub async fn report(context: Arc<Context>, report: Arc<WorkerReport>) {
     let mut failing = false;
     loop {
         ticks.tick().await;
+        context.stall_clock.publish();
         let tasks = context.leases.tasks();
         let leases: Vec<&Lease> = tasks.iter().map(|task| &task.lease).collect();
         match tokio::time::timeout(INTERVAL, context.database.beat(&report, &leases)).await {

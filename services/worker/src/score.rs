@@ -4,15 +4,16 @@
 //! fetch (concurrent GETs) -> decode (thread pool) -> batch -> infer (device thread) -> rows
 //! ```
 //!
-//! Loading runs in a task of its own and stays ahead of the device by two batches. A worker runs two scoring tasks at once, so
-//! that one loads while the other commits.
+//! Loading runs in a task of its own and stays ahead of the device by two batches. A worker has three scoring tasks in hand: while one
+//! has its turn at the device, the next one is fetched and decoded as far as its first batches, and the one before is written.
 
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use perito_database::{ClaimedTask, Prediction, ScoreResult};
+use perito_domain::stages::Stage;
 
-use crate::{artifacts::LoadedModel, error::TaskError, service::Context};
+use crate::{artifacts::LoadedModel, error::TaskError, service::Context, stall::TaskInHand};
 use perito_vision::Pixels;
 
 /// Batches that are on their way to the device or on it: one runs while the next one waits.
@@ -22,7 +23,7 @@ const BATCHES_IN_FLIGHT: usize = 2;
 ///
 /// # Errors
 /// A missing or altered model is permanent; a store or a database that fails is transient.
-pub async fn run(context: &Context, task: &ClaimedTask) -> Result<ScoreResult, TaskError> {
+pub async fn run(context: &Context, task: &ClaimedTask, in_hand: &TaskInHand) -> Result<ScoreResult, TaskError> {
     let model = task
         .model
         .as_ref()
@@ -30,30 +31,32 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<ScoreResult, T
     let scorer = context.artifacts.model(model).await?;
     let loaded =
         context.images.load(task.images.clone(), model.preprocessing.clone(), scorer.batch_size * BATCHES_IN_FLIGHT);
+    let mut batches =
+        std::pin::pin!(loaded.try_chunks(scorer.batch_size).map(|chunk| chunk.map_err(|error| error.1)).peekable());
+    // One task after the other, so that they do not all end at once and leave the device without work. Not before it has some.
+    batches.as_mut().peek().await;
+    // Closed never: the semaphore lives as long as the context.
+    let turn = context.turns.acquire().await;
     let mut result = ScoreResult::default();
-    let mut scored = std::pin::pin!(
-        loaded
-            .try_chunks(scorer.batch_size)
-            .map(|chunk| chunk.map_err(|error| error.1))
-            .map_ok(|chunk| {
-                let scorer = Arc::clone(&scorer);
-                async move {
-                    let (mut positions, mut batch, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-                    for (position, outcome) in chunk {
-                        match outcome {
-                            Ok(pixels) => {
-                                positions.push(position);
-                                batch.push(pixels);
-                            }
-                            Err(failure) => failures.push(failure),
+    let mut scored = batches
+        .map_ok(|chunk| {
+            let scorer = Arc::clone(&scorer);
+            async move {
+                let (mut positions, mut batch, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+                for (position, outcome) in chunk {
+                    match outcome {
+                        Ok(pixels) => {
+                            positions.push(position);
+                            batch.push(pixels);
                         }
+                        Err(failure) => failures.push(failure),
                     }
-                    let probabilities = infer(context, scorer, batch).await?;
-                    Ok::<_, TaskError>((positions, probabilities, failures))
                 }
-            })
-            .try_buffered(BATCHES_IN_FLIGHT)
-    );
+                let probabilities = infer(context, scorer, batch).await?;
+                Ok::<_, TaskError>((positions, probabilities, failures))
+            }
+        })
+        .try_buffered(BATCHES_IN_FLIGHT);
     while let Some((positions, probabilities, failures)) = scored.try_next().await? {
         let rows = positions.into_iter().zip(probabilities);
         result.predictions.extend(
@@ -61,6 +64,8 @@ pub async fn run(context: &Context, task: &ClaimedTask) -> Result<ScoreResult, T
         );
         result.failures.extend(failures);
     }
+    drop(turn);
+    result.stages = in_hand.report();
     Ok(result)
 }
 
@@ -70,6 +75,7 @@ async fn infer(context: &Context, model: Arc<LoadedModel>, batch: Vec<Pixels>) -
     }
     let images = batch.len();
     let began = std::time::Instant::now();
+    let _working = context.stall_clock.working(Stage::Infer);
     let start = move || model.engine().start(&batch.iter().map(Pixels::as_bytes).collect::<Vec<_>>());
     let started = context.device.run("inference", start).await??;
     // In a visit of its own: the next batch may be started in between, and a GPU never waits for this thread.

@@ -8,20 +8,23 @@ use perito_database::{Database, WorkerReport};
 use perito_domain::lifecycle::JobKind;
 use perito_objects::ObjectStore;
 use perito_runtime::lifecycle::Shutdown;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
     artifacts::Artifacts,
+    budget::ImageMemory,
     config::{EngineArgs, WorkArgs},
     device::DeviceThread,
     execute::{claim, execute},
-    images::ImageSource,
+    images::{ImageSource, ImageSourceOptions},
     intake::Intake,
     leases::Leases,
     pixel_cache::CacheLimits,
     presence,
+    stall::StallClock,
     train::checkpoint::Policy,
 };
 
@@ -39,6 +42,10 @@ pub struct Context {
     pub artifacts: Artifacts,
     /// Images to pixels.
     pub images: ImageSource,
+    /// What the stages of scoring do with their time.
+    pub stall_clock: StallClock,
+    /// Whose turn it is at the device: scoring tasks have it one after the other.
+    pub turns: Semaphore,
     /// Every lease held.
     pub leases: Leases,
     /// Whether new tasks are taken.
@@ -68,9 +75,22 @@ impl Context {
     ) -> anyhow::Result<Self> {
         let device = engine.device.resolve().context("choose the device")?;
         let device = DeviceThread::start(device, engine.compute_threads()).context("start the device thread")?;
+        let max_memory = args.max_memory();
+        let stall_clock = StallClock::new(engine.decode_threads(), args.scoring_tasks.into());
+        let options = ImageSourceOptions {
+            concurrency: args.fetch_concurrency.into(),
+            threads: engine.decode_threads(),
+            limits: engine.limits(),
+            memory: ImageMemory::within(max_memory),
+        };
+        tracing::info!(
+            memory.bytes = max_memory,
+            memory.files_bytes = options.memory.files.bytes(),
+            memory.decoding_bytes = options.memory.decoding.bytes(),
+            "memory is shared out"
+        );
         let images =
-            ImageSource::new(objects.clone(), args.fetch_concurrency.into(), engine.decode_threads(), engine.limits())
-                .context("start the decoding threads")?;
+            ImageSource::new(objects.clone(), options, stall_clock.clone()).context("start the decoding threads")?;
         Ok(Self {
             artifacts: Artifacts::new(
                 objects.clone(),
@@ -81,13 +101,15 @@ impl Context {
             leases: Leases::new(database.clone(), args.lease),
             intake: Intake::new(shutdown.soft().clone()),
             worker: args.name.clone().unwrap_or_else(default_name),
-            cache: CacheLimits { memory: args.cache_mib << 20, disk: args.disk_cache_mib << 20 },
+            cache: CacheLimits { memory: args.cache_bytes(), disk: args.disk_cache_mib << 20 },
             checkpoints: Policy { interval: args.checkpoint_interval, epochs: args.checkpoint_epochs },
             database,
             objects,
             bucket,
             device,
             images,
+            stall_clock,
+            turns: Semaphore::new(1),
             shutdown,
         })
     }

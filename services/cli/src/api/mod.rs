@@ -31,7 +31,7 @@ pub use registry::Gate;
 use schedules::{Backfill, Run, RunPage, Schedule, ScheduleList};
 use types::{
     Backlog, Dataset, DatasetList, Draft, EpochList, Evaluation, Frozen, ImportModel, Item, Job, JobPage, Leaderboard,
-    Model, ModelList, NewImage, Registered, Settings, Status, Worker, WorkerList,
+    Model, ModelList, NewImage, Registered, Settings, StageList, Status, Worker, WorkerList,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -198,6 +198,14 @@ impl Api {
     /// [`ApiError`].
     pub async fn leaderboard(&self, id: Uuid) -> Result<Leaderboard> {
         self.send(self.request(Method::GET, &["jobs", &id.to_string(), "leaderboard"], Repeat::Safe)).await
+    }
+
+    /// What each stage of a scoring job has done with its time.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub async fn stages(&self, id: Uuid) -> Result<StageList> {
+        self.send(self.request(Method::GET, &["jobs", &id.to_string(), "stages"], Repeat::Safe)).await
     }
 
     /// The epochs that a training job has finished.

@@ -11,6 +11,7 @@ use perito_domain::{
     preprocessing::Preprocessing,
     schedule::DeadlineOutcome,
     spec::{Architecture, Split},
+    stages::Stage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -288,6 +289,28 @@ pub struct Epoch {
     pub seconds: f64,
     /// Training images per second.
     pub images_per_second: f64,
+}
+
+/// What limits a scoring job.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StageList {
+    /// In the order of an image's way.
+    pub stages: Vec<StageReport>,
+    /// The busiest.
+    pub limiting: Option<Stage>,
+}
+
+/// What a stage did with its time, in seconds.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StageReport {
+    /// The stage.
+    pub stage: Stage,
+    /// It worked.
+    pub busy_seconds: f64,
+    /// It waited for the stage before.
+    pub starved_seconds: f64,
+    /// It waited for room.
+    pub blocked_seconds: f64,
 }
 
 /// How well a model did on a labelled split.

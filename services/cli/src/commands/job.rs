@@ -42,6 +42,8 @@ pub enum JobCommand {
     Cancel(JobArgs),
     /// Shows the epochs of a training job
     Epochs(JobArgs),
+    /// Shows what each stage of a scoring job has done with its time, and so what limits it
+    Stages(JobArgs),
     /// Shows the trials of a sweep, from the best to the worst
     Leaderboard(JobArgs),
     /// Shows what a training or evaluation job has measured
@@ -173,6 +175,7 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> anyhow::Resul
             fields.extend(concurrency.map(|limit| ("concurrency".to_owned(), Value::from(limit.0))));
             show(context, &api.change(id, &fields).await?)
         }
+        JobCommand::Stages(args) => output.answer(&api.stages(args.id).await?, report::stages),
         JobCommand::Epochs(args) => output.answer(&api.epochs(args.id).await?, |list| report::epochs(&list.epochs)),
         JobCommand::Leaderboard(args) => {
             output.answer(&api.leaderboard(args.id).await?, |board| report::leaderboard(&board.trials))
@@ -194,6 +197,11 @@ pub(super) async fn show_ended(context: &Context, job: &Answer<Job>) -> anyhow::
     let output = &context.output;
     if job.value.kind == JobKind::Sweep && !output.is_json() {
         output.text(&report::leaderboard(&context.api.leaderboard(job.value.id).await?.value.trials))?;
+    }
+    if job.value.kind == JobKind::Score && !output.is_json() {
+        let stages = context.api.stages(job.value.id).await?.value;
+        output.answer(job, |job| report::job(job, &epochs, evaluation.as_ref(), output.colour))?;
+        return if stages.stages.is_empty() { Ok(()) } else { output.text(&report::stages(&stages)) };
     }
     output.answer(job, |job| report::job(job, &epochs, evaluation.as_ref(), output.colour))
 }

@@ -8,7 +8,7 @@ use perito_domain::{
 };
 
 use super::{coloured, facts, metrics, number, optional, share, table, time};
-use crate::api::types::{Epoch, Evaluation, ImageCounts, Job, TaskCounts};
+use crate::api::types::{Epoch, Evaluation, ImageCounts, Job, StageList, StageReport, TaskCounts};
 
 /// A page of jobs.
 pub fn jobs(jobs: &[Job], colour: bool) -> String {
@@ -106,6 +106,29 @@ pub fn epochs(epochs: &[Epoch]) -> String {
         ]);
     }
     table.to_string()
+}
+
+/// What each stage of a scoring job did with its time, as shares of it.
+pub fn stages(list: &StageList) -> String {
+    if list.stages.is_empty() {
+        return "no task of a scoring job has been committed yet".to_owned();
+    }
+    let mut table = table(&["stage", "busy", "starved", "blocked", "seconds"]);
+    for StageReport { stage, busy_seconds, starved_seconds, blocked_seconds } in &list.stages {
+        let total = busy_seconds + starved_seconds + blocked_seconds;
+        let percent = |seconds: &f64| number(format!("{:.1} %", 100.0 * seconds / total.max(f64::MIN_POSITIVE)));
+        table.add_row(vec![
+            Cell::new(stage),
+            percent(busy_seconds),
+            percent(starved_seconds),
+            percent(blocked_seconds),
+            number(format!("{total:.1}")),
+        ]);
+    }
+    match list.limiting {
+        Some(stage) => format!("{table}\nthe others wait for: {stage}"),
+        None => table.to_string(),
+    }
 }
 
 /// One epoch in a line, as it comes.
@@ -219,6 +242,18 @@ mod tests {
         let listed = jobs(&[sample("failed")], false);
         assert!(listed.contains("0199a5f2-7c3e-7d51-9b1e-2f6c8a4d0e11") && listed.contains("46/120"), "{listed}");
         assert_eq!(jobs(&[], false), "no jobs");
+    }
+
+    #[test]
+    fn stages_say_what_the_run_waits_for() {
+        let list = json!({"limiting": "infer", "stages": [
+            {"stage": "fetch", "busy_seconds": 1.0, "starved_seconds": 0.5, "blocked_seconds": 6.5},
+            {"stage": "infer", "busy_seconds": 7.8, "starved_seconds": 0.2, "blocked_seconds": 0.0},
+        ]});
+        let text = stages(&serde_json::from_value(list).unwrap());
+        for part in ["12.5 %", "81.2 %", "97.5 %", "the others wait for: infer"] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets
 pub use card::Card;
 pub use history::{comparison, history};
 pub use intake::{backlog, settings};
-pub use jobs::{epoch_line, epochs, job, jobs};
+pub use jobs::{epoch_line, epochs, job, jobs, stages};
 pub use leaderboard::leaderboard;
 pub use metrics::evaluation;
 pub use operation::{status, workers};

@@ -12,6 +12,7 @@ use perito_domain::{
     names::ModelRef,
     schedule::DeadlineOutcome,
     spec::JobSpec,
+    stages::{self, Stage, StageSeconds},
 };
 use perito_runtime::trace;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(submit_job, list_jobs))
         .routes(routes!(show_job))
         .routes(routes!(list_epochs))
+        .routes(routes!(list_stages))
         .routes(routes!(show_evaluation))
 }
 
@@ -193,6 +195,36 @@ pub(crate) struct Epoch {
 pub(crate) struct EpochList {
     /// The first one first.
     epochs: Vec<Epoch>,
+}
+
+/// What a stage of the scoring pipeline did with its time. The three add up to the time that passed, summed over the job's workers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StageReport {
+    /// The stage.
+    #[schema(value_type = schema::Stage)]
+    stage: Stage,
+    /// It worked, in seconds. Decoding with several threads counts in part when some of them work.
+    busy_seconds: f64,
+    /// It waited for the stage before, in seconds.
+    starved_seconds: f64,
+    /// It waited for room, in memory or in the stage after, or for a task to end, in seconds.
+    blocked_seconds: f64,
+}
+
+/// What limits a scoring job.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StageList {
+    /// In the order of an image's way; empty until a first task has been committed, and for other kinds of job.
+    stages: Vec<StageReport>,
+    /// The busiest: the one that the others wait for. Null where there is none.
+    #[schema(value_type = Option<schema::Stage>)]
+    limiting: Option<Stage>,
+}
+
+impl From<(Stage, StageSeconds)> for StageReport {
+    fn from((stage, StageSeconds { busy, starved, blocked }): (Stage, StageSeconds)) -> Self {
+        Self { stage, busy_seconds: busy, starved_seconds: starved, blocked_seconds: blocked }
+    }
 }
 
 /// One page of jobs, the newest first.
@@ -396,6 +428,24 @@ async fn list_epochs(State(app): State<App>, Path(id): Path<Uuid>) -> Result<axu
         app.database.job(id).await?;
     }
     Ok(axum::Json(EpochList { epochs: rows.into_iter().map(Epoch::from).collect() }))
+}
+
+/// What each stage of a scoring job has done with its time, over the tasks that have been committed.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/stages",
+    tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job")),
+    responses((status = 200, description = "Its stages", body = StageList), refusals::NotFound, refusals::Any),
+)]
+async fn list_stages(State(app): State<App>, Path(id): Path<Uuid>) -> Result<axum::Json<StageList>, Problem> {
+    let rows = app.database.job_stages(id).await?;
+    if rows.is_empty() {
+        // No stages, or no job?
+        app.database.job(id).await?;
+    }
+    let limiting = stages::limiting(&rows);
+    Ok(axum::Json(StageList { stages: rows.into_iter().map(StageReport::from).collect(), limiting }))
 }
 
 /// What a training job (its best epoch) or an evaluation job has measured.

@@ -1,7 +1,7 @@
 //! Results, behind the fence: each commit is one transaction that first ends the task, which only the attempt that owns it can,
 //! and then writes. A zombie's transaction rolls back before it has written anything.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 
 use perito_domain::{
     Severity,
@@ -9,6 +9,7 @@ use perito_domain::{
     lifecycle::TaskEvent,
     metrics::{Certainty, Metrics},
     spec::Split,
+    stages::{Stage, StageSeconds},
 };
 use sqlx::{PgConnection, Postgres, Transaction};
 
@@ -17,6 +18,7 @@ use crate::{
     error::{During, Error, ErrorKind, Result},
     lease::{end_attempt, exactly_one},
     models::{self, Lineage},
+    stages,
 };
 
 /// One image's score.
@@ -63,6 +65,8 @@ pub struct ScoreResult {
     pub predictions: Vec<Prediction>,
     /// Images that could not be scored.
     pub failures: Vec<ImageFailure>,
+    /// What the stages did with their time; empty where that was not measured.
+    pub stages: Vec<(Stage, StageSeconds)>,
 }
 
 /// One epoch of a training job.
@@ -97,10 +101,12 @@ impl Database {
     /// `StaleAttempt` when the task is not the caller's any more; `Invalid` when the result is not exactly the task's shard.
     pub async fn commit_score(&self, task: &ClaimedTask, result: &ScoreResult) -> Result<()> {
         check_coverage(task, result)?;
+        let began = Instant::now();
         let mut tx = self.bulk.begin().await.during("begin the commit")?;
         end_task(&mut tx, &task.lease, result.predictions.len(), result.failures.len()).await?;
         copy::predictions(&mut tx, task.lease.job_id(), task.run_date, &result.predictions).await?;
         insert_failures(&mut tx, &task.lease, &result.failures).await?;
+        stages::record(&mut tx, &task.lease, &result.stages, began.elapsed()).await?;
         tx.commit().await.during("commit the scores")
     }
 

@@ -20,6 +20,7 @@
 //! | [`dispatch`] | runnable tasks go out: the transactional outbox |
 //! | [`lease`] | claim, heartbeat, release, failure |
 //! | [`commit`] | results, behind the fence |
+//! | [`stages`] | what the stages of a scoring run did with their time |
 //! | [`sweeps`] | runs of a sweep, its leaderboard and its winner |
 //! | [`workers`] | who lives, and who is to take nothing new |
 //! | [`reap`] | dead leases and lost messages |
@@ -62,6 +63,7 @@ pub mod reap;
 pub mod removal;
 pub mod schedules;
 pub mod settings;
+pub mod stages;
 pub mod sweeps;
 #[cfg(feature = "testing")]
 pub mod testing;

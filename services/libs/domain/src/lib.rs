@@ -22,6 +22,7 @@
 //! | [`parameters`] | every tensor of each network: name, shape, part |
 //! | [`artifact`] | what a model file says of itself |
 //! | [`preprocessing`] | the versioned contract from bytes to pixels |
+//! | [`stages`] | where a scoring run's time goes |
 //! | [`random`] | randomness as a function of (seed, epoch, image index) |
 //! | [`table`] | rows of typed cells, between the database and files |
 //!
@@ -47,6 +48,7 @@ pub mod retry;
 pub mod schedule;
 pub mod severity;
 pub mod spec;
+pub mod stages;
 pub mod table;
 mod text_enum;
 pub mod window;

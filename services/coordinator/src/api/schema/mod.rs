@@ -43,6 +43,16 @@ pub(crate) enum JobState {
     Cancelled,
 }
 
+/// The stages of the scoring pipeline.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Stage {
+    Fetch,
+    Decode,
+    Infer,
+    Write,
+}
+
 /// How badly a car is damaged.
 #[derive(ToSchema)]
 #[serde(rename_all = "lowercase")]

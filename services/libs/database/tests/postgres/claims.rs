@@ -31,7 +31,7 @@ async fn score(world: &World, ids: &[i64], scores: impl Iterator<Item = [f32; 3]
             probabilities: by_id.get(&image.id).copied().unwrap_or([1.0, 0.0, 0.0]),
         })
         .collect();
-    world.db.commit_score(&task, &ScoreResult { predictions, failures: Vec::new() }).await.unwrap();
+    world.db.commit_score(&task, &ScoreResult { predictions, ..ScoreResult::default() }).await.unwrap();
     world.db.finish_jobs().await.unwrap();
 }
 

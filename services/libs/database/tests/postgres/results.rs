@@ -4,6 +4,7 @@ use perito_database::{ErrorKind, Prediction, ScoreResult};
 use perito_domain::{
     failure::{FailureReason, ImageFailure},
     lifecycle::JobState,
+    stages::{Stage, StageSeconds},
 };
 use serde_json::json;
 use sqlx::Row;
@@ -28,6 +29,32 @@ async fn a_result_must_be_exactly_the_shard() {
     }
     assert_eq!(world.number("select count(*) from predictions").await, 0);
     world.db.commit_score(&task, &good).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_runs_stages_are_summed_over_its_tasks_and_show_with_its_scores() {
+    let world = World::new().await;
+    world.images(3).await;
+    let job = world.scoring(2).await;
+    let seconds = |busy, starved, blocked| StageSeconds { busy, starved, blocked };
+    for id in world.tasks(job).await {
+        let task = world.claim(id).await;
+        let stages = vec![
+            (Stage::Infer, seconds(3.0, 1.0, 0.0)),
+            (Stage::Fetch, seconds(0.5, 0.25, 3.25)),
+            // What it did itself is measured by the commit.
+            (Stage::Write, seconds(0.0, 4.0, 0.0)),
+        ];
+        world.db.commit_score(&task, &ScoreResult { stages, ..all_scored(&task) }).await.unwrap();
+    }
+    let stages = world.db.job_stages(job).await.unwrap();
+    assert_eq!(stages[..2], [(Stage::Fetch, seconds(1.0, 0.5, 6.5)), (Stage::Infer, seconds(6.0, 2.0, 0.0))]);
+    let (stage, written) = stages[2];
+    assert!(stage == Stage::Write && written.busy > 0.0 && (written.total() - 8.0).abs() < 1e-6, "{written:?}");
+    assert_eq!(world.number("select count(*) from analytics.run_stages").await, 0, "the run has not ended");
+    world.db.finish_jobs().await.unwrap();
+    let busiest = "select (busy_share * 100)::bigint from analytics.run_stages where stage = 'infer'";
+    assert_eq!(world.number(busiest).await, 75);
 }
 
 #[tokio::test]
@@ -64,7 +91,7 @@ async fn copied_rows_come_back_as_they_were() {
         .collect();
     world
         .db
-        .commit_score(&task, &ScoreResult { predictions: predictions.clone(), failures: Vec::new() })
+        .commit_score(&task, &ScoreResult { predictions: predictions.clone(), ..ScoreResult::default() })
         .await
         .unwrap();
     let rows = sqlx::query(
@@ -139,7 +166,7 @@ async fn a_job_over_its_budget_ends_before_its_tasks_do() {
         .iter()
         .map(|image| ImageFailure { image_id: image.id, reason: FailureReason::Missing, detail: "gone".to_owned() })
         .collect();
-    world.db.commit_score(&task, &ScoreResult { predictions: Vec::new(), failures }).await.unwrap();
+    world.db.commit_score(&task, &ScoreResult { failures, ..ScoreResult::default() }).await.unwrap();
     let finished = world.db.finish_jobs().await.unwrap();
     assert!(finished[0].error.as_deref().unwrap().contains("failure budget"), "{finished:?}");
     assert_eq!(world.db.job(job).await.unwrap().tasks, [0, 0, 0, 1, 0, 4]);

@@ -153,7 +153,7 @@ impl World {
             let task = self.claim(task).await;
             let predictions =
                 task.images.iter().map(|image| Prediction { image_id: image.id, probabilities }).collect();
-            self.db.commit_score(&task, &ScoreResult { predictions, failures: Vec::new() }).await.unwrap();
+            self.db.commit_score(&task, &ScoreResult { predictions, ..ScoreResult::default() }).await.unwrap();
         }
         self.db.finish_jobs().await.unwrap();
         job
@@ -238,5 +238,5 @@ pub fn new_model(name: &str) -> NewModel {
 pub fn all_scored(task: &ClaimedTask) -> ScoreResult {
     let predictions =
         task.images.iter().map(|image| Prediction { image_id: image.id, probabilities: [0.2, 0.1, 0.7] }).collect();
-    ScoreResult { predictions, failures: Vec::new() }
+    ScoreResult { predictions, ..ScoreResult::default() }
 }
