@@ -45,7 +45,7 @@ stack-down: ## Stops them
 stack-status: ## Says what runs where
 	@deploy/local/stack status
 
-bench: ## The speed of scoring, part by part, beside Pillow and ONNX Runtime (see deploy/bench/README.md)
+bench: ## The speed of scoring, its parts and whole jobs, beside Pillow, ONNX Runtime and PyTorch (see deploy/bench/README.md)
 	@deploy/bench/scoring
 
 bench-training: ## Images/s in training beside a plain PyTorch script (PYTHON=python with torch; DATASET=folder)
