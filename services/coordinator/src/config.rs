@@ -23,6 +23,9 @@ pub struct Config {
     /// How long to wait for Postgres at start.
     #[arg(long, env = "PERITO_STARTUP_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
     pub startup_timeout: Duration,
+    /// How long after SIGTERM requests are still taken, while `/readyz` already says no: as long as load balancers take to notice.
+    #[arg(long, env = "PERITO_DRAIN_DELAY", default_value = "3s", value_parser = humantime::parse_duration)]
+    pub drain_delay: Duration,
     /// Bounds of the API.
     #[command(flatten)]
     pub api: ApiArgs,

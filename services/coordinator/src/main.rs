@@ -10,7 +10,7 @@ fn main() -> anyhow::Result<()> {
     let config = Config::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
-        telemetry::init("perito-coordinator", &config.telemetry)?;
+        let _spans = telemetry::init("perito-coordinator", &config.telemetry)?;
         service::run(config).await
     })
 }

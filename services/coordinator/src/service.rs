@@ -55,14 +55,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         intake: config.intake,
     };
     loops::start(&loops, &shutdown);
+    tokio::spawn(database.clone().keep_measuring());
     let limits = Limits::new(config.api.max_requests.into(), config.api.request_timeout);
     let health = checks(Health::new(shutdown.soft().clone(), metrics), &database, &publisher);
     let router = api::router(App { database, wake, queues }, access, limits, health.router());
     tracing::info!(listen = %listener.local_addr().unwrap_or(config.listen), "coordinator serving");
 
-    // Readiness turns false at the signal; the loops end; then no more connections are taken and requests end.
-    let drained = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { drained.finished().await });
+    // Readiness turns false at the signal, and the loops end; when load balancers have had the time to notice, no more connections are
+    // taken and requests end.
+    let (drained, delay) = (shutdown.clone(), config.drain_delay);
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        drained.soft().cancelled().await;
+        tokio::join!(drained.finished(), tokio::time::sleep(delay));
+    });
     tokio::select! {
         outcome = server.into_future() => outcome.context("serve")?,
         () = shutdown.hard().cancelled() => tracing::warn!("what was in hand is dropped"),

@@ -81,6 +81,7 @@ impl Artifacts {
             Ok::<_, NetError>((engine, batch_size))
         };
         let (engine, batch_size) = self.device.run("loading a model", load).await??;
+        metrics::histogram!("perito_model_load_seconds").record(started.elapsed());
         tracing::info!(
             model = %model.reference(),
             model.bytes = model.artifact_bytes,

@@ -52,7 +52,8 @@ impl DeviceThread {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, TaskError> {
         let (reply, result) = oneshot::channel();
-        let span = tracing::Span::current();
+        // Begins here, so that the wait for the device shows.
+        let span = tracing::info_span!("device", work = what);
         let work = Box::new(move || {
             let _entered = span.entered();
             // A panic unwinds through values that the closure owns; nothing shared is left half changed.

@@ -210,6 +210,7 @@ impl ImageSource {
     }
 
     /// Pixels, at a reduced scale where the contract and the file allow it.
+    #[tracing::instrument(name = "decode", skip_all, fields(image.bytes = file.len()))]
     async fn decoded(&self, file: Bytes, contract: Arc<Preprocessing>) -> Result<Result<Pixels, Reason>, TaskError> {
         let needs = perito_vision::needs(&file, &contract);
         let reason = |error: DecodeError| (error.reason(), error.to_string());

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    telemetry::init("perito-worker", &config.telemetry)?;
+    let _spans = telemetry::init("perito-worker", &config.telemetry)?;
     let metrics = telemetry::install_metrics()?;
     tracing::info!(version = perito_runtime::version(), config = ?config, "starting");
     let shutdown = Shutdown::on_signals(config.shutdown.grace).context("handle signals")?;
@@ -59,6 +59,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
         "ready for tasks"
     );
 
+    tokio::spawn(database.clone().keep_measuring());
     if let Some(address) = config.work.listen {
         let health = Health::new(shutdown.soft().clone(), metrics)
             .check("database", move || {
@@ -70,7 +71,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
                 async move { objects.ping(&bucket).await }
             });
         let serving = health.serve(address);
-        shutdown.spawn(async move {
+        tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(error = %error, listen = %address, "serving health and metrics failed");
             }

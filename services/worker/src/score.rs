@@ -69,6 +69,7 @@ pub async fn run(context: &Context, task: &ClaimedTask, in_hand: &TaskInHand) ->
     Ok(result)
 }
 
+#[tracing::instrument(skip_all, fields(images = batch.len()))]
 async fn infer(context: &Context, model: Arc<LoadedModel>, batch: Vec<Pixels>) -> Result<Vec<[f32; 3]>, TaskError> {
     if batch.is_empty() {
         return Ok(Vec::new());

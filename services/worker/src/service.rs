@@ -206,6 +206,7 @@ fn span(delivery: &Delivery) -> tracing::Span {
     let message = &delivery.message;
     let span = tracing::info_span!(
         "task",
+        otel.kind = "consumer",
         job.id = %message.job_id,
         task.id = %message.task_id,
         task.kind = message.kind.as_str()

@@ -45,7 +45,7 @@ pub struct Context {
 /// # Errors
 /// Whatever stops it; [`crate::exit::code`] knows what it means to a script.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
-    perito_runtime::telemetry::init("perito", &cli.global.telemetry)?;
+    let _spans = perito_runtime::telemetry::init("perito", &cli.global.telemetry)?;
     let token = Secret::find("PERITO_TOKEN", cli.global.token_file.as_deref())?;
     let context = Context { api: Api::new(cli.global.api_url, token.as_ref())?, output: Output::new(cli.global.json) };
     // Requests belong to one trace, and so do the jobs that they submit.

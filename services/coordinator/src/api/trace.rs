@@ -18,7 +18,7 @@ pub(super) async fn record(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     // The route and not the path, so that ids make neither spans nor metrics by the million.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", |path| path.as_str()).to_owned();
-    let span = tracing::info_span!("http.request", http.request.method = %method, http.route = route, enduser.id = tracing::field::Empty);
+    let span = tracing::info_span!("http.request", otel.kind = "server", http.request.method = %method, http.route = route, enduser.id = tracing::field::Empty);
     if let Some(parent) = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok()) {
         trace::set_parent(&span, parent);
     }

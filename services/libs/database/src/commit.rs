@@ -99,6 +99,7 @@ impl Database {
     ///
     /// # Errors
     /// `StaleAttempt` when the task is not the caller's any more; `Invalid` when the result is not exactly the task's shard.
+    #[tracing::instrument(skip_all, fields(predictions = result.predictions.len(), failures = result.failures.len()))]
     pub async fn commit_score(&self, task: &ClaimedTask, result: &ScoreResult) -> Result<()> {
         check_coverage(task, result)?;
         let began = Instant::now();
@@ -107,7 +108,11 @@ impl Database {
         copy::predictions(&mut tx, task.lease.job_id(), task.run_date, &result.predictions).await?;
         insert_failures(&mut tx, &task.lease, &result.failures).await?;
         stages::record(&mut tx, &task.lease, &result.stages, began.elapsed()).await?;
-        tx.commit().await.during("commit the scores")
+        tx.commit().await.during("commit the scores")?;
+        for (outcome, images) in [("scored", result.predictions.len()), ("failed", result.failures.len())] {
+            metrics::counter!("perito_images_scored_total", "outcome" => outcome).increment(images as u64);
+        }
+        Ok(())
     }
 
     /// Records an epoch. The task goes on; an epoch that is done again by a later attempt replaces the row.

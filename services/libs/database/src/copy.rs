@@ -19,6 +19,7 @@ const EPOCH: NaiveDate = match NaiveDate::from_ymd_opt(2000, 1, 1) {
 };
 
 /// Copies predictions into the partition of `run_date`.
+#[tracing::instrument(name = "copy", skip_all, fields(otel.kind = "client", rows = rows.len()))]
 pub(crate) async fn predictions(
     connection: &mut PgConnection,
     job_id: Uuid,

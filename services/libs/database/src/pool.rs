@@ -1,7 +1,10 @@
 //! Connections: one pool for control (claims, heartbeats, requests), another for bulk writes, so that a heartbeat never waits
 //! behind a COPY.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     Connection, PgConnection, PgPool, Postgres, Transaction,
@@ -25,6 +28,8 @@ pub struct DatabaseOptions {
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A statement may take this long: planning ten million images and committing a large shard fit.
 const STATEMENT_TIMEOUT: &str = "300s";
+/// Between two looks at the pools.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// A transaction that waits for us longer than this is given up by the server.
 const IDLE_TRANSACTION_TIMEOUT: &str = "60s";
 
@@ -83,6 +88,27 @@ impl Database {
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("select 1").execute(&self.control).await.during("ping Postgres")?;
         Ok(())
+    }
+
+    /// Measures the pools for ever: how many connections they have, and how long it takes to get one.
+    pub async fn keep_measuring(self) {
+        loop {
+            for (name, pool) in [("control", &self.control), ("bulk", &self.bulk)] {
+                let idle = pool.num_idle();
+                let used = (pool.size() as usize).saturating_sub(idle);
+                metrics::gauge!("perito_database_connections", "pool" => name, "state" => "idle").set(idle as f64);
+                metrics::gauge!("perito_database_connections", "pool" => name, "state" => "used").set(used as f64);
+                // A pool that nothing has used yet has none, and is left so.
+                if pool.size() == 0 {
+                    continue;
+                }
+                let began = Instant::now();
+                // A failure took its time too, and whoever needs a connection reports it.
+                drop(pool.acquire().await);
+                metrics::histogram!("perito_database_acquire_seconds", "pool" => name).record(began.elapsed());
+            }
+            tokio::time::sleep(MEASURE_INTERVAL).await;
+        }
     }
 
     /// Begins a transaction for control.

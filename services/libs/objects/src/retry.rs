@@ -27,6 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 impl ObjectStore {
     /// Makes attempts until one succeeds, one fails for good, or the bounds are met.
+    #[tracing::instrument(name = "s3", skip_all, fields(otel.kind = "client", s3.operation = operation, s3.target = target))]
     pub(crate) async fn run<T, F>(
         &self,
         operation: &'static str,

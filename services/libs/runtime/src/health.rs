@@ -49,14 +49,13 @@ impl Health {
             .with_state(self)
     }
 
-    /// Serves only these routes, until `stopping` is cancelled.
+    /// Serves only these routes, for ever: while work ends, `/readyz` says no and `/metrics` still counts.
     ///
     /// # Errors
     /// When the address cannot be listened on.
     pub async fn serve(self, address: SocketAddr) -> std::io::Result<()> {
-        let stopping = self.stopping.clone();
         let listener = tokio::net::TcpListener::bind(address).await?;
-        axum::serve(listener, self.router()).with_graceful_shutdown(stopping.cancelled_owned()).await
+        axum::serve(listener, self.router()).await
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`args`] | options and environment variables of the servers that Perito talks to |
 //! | [`secret`] | where secrets come from, and text that never shows in logs |
 //! | [`telemetry`] | logs, with the trace id on every line |
+//! | [`export`] | spans to a collector, by OTLP |
 //! | [`trace`] | W3C Trace Context between processes |
 //! | [`health`] | `/healthz`, `/readyz`, `/metrics` |
 //! | [`lifecycle`] | SIGTERM: first soft, then hard |
@@ -14,6 +15,7 @@
 use std::{process::ExitCode, time::Duration};
 
 pub mod args;
+pub mod export;
 pub mod health;
 pub mod lifecycle;
 pub mod secret;

@@ -16,27 +16,34 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::args::{LogFormat, TelemetryArgs};
+use crate::{
+    args::{LogFormat, TelemetryArgs},
+    export::{self, Export},
+};
 
-/// Starts logging to standard error.
+/// Starts logging to standard error, and sends spans where the standard variables (`OTEL_EXPORTER_OTLP_ENDPOINT`) say, until what is
+/// returned is dropped.
 ///
 /// # Errors
-/// A filter that cannot be read, or a second call.
-pub fn init(service: &'static str, args: &TelemetryArgs) -> anyhow::Result<()> {
-    subscriber(service, args, std::io::stderr)?.try_init().context("start logging")
+/// A filter that cannot be read, variables that make no sense, or a second call.
+pub fn init(service: &'static str, args: &TelemetryArgs) -> anyhow::Result<Export> {
+    let (provider, export) = export::provider(service)?;
+    subscriber(service, args, &provider, std::io::stderr)?.try_init().context("start logging")?;
+    Ok(export)
 }
 
 /// Logs that go to `writer`.
 fn subscriber<W>(
     service: &'static str,
     args: &TelemetryArgs,
+    provider: &SdkTracerProvider,
     writer: W,
 ) -> anyhow::Result<impl Subscriber + Send + Sync + 'static>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // lapin reports by itself what its caller is told and reports again.
-    let filter = EnvFilter::try_new(format!("lapin=off,{}", args.log))
+    // lapin reports by itself what its caller is told and reports again; so does the exporter of spans, whose failures are counted.
+    let filter = EnvFilter::try_new(format!("lapin=off,opentelemetry-otlp=off,opentelemetry-http=off,{}", args.log))
         .with_context(|| format!("read the log filter {:?} (an example: warn,perito_worker=debug)", args.log))?;
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     let lines = match args.log_format {
@@ -46,9 +53,9 @@ where
             lines.fmt_fields(format::JsonFields::new()).event_format(Traced(json)).boxed()
         }
     };
-    // Without an exporter: it numbers traces and spans, so that they can be followed through the logs. It sees the project's own
+    // Also without an exporter it numbers traces and spans, so that they can be followed through the logs. It sees the project's own
     // spans whatever the log filter says, for a quiet process must pass traces on too.
-    let tracer = SdkTracerProvider::builder().build().tracer(service);
+    let tracer = provider.tracer(service);
     //
     // The filter is dynamic so that it is asked for every span. When all filters are static, a span is not asked about, and what a
     // thread was told about the last thing it only asked about (sqlx asks before each statement) is taken for the span's answer:
