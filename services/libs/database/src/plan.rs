@@ -70,8 +70,12 @@ impl Database {
         else {
             return Ok(None);
         };
-        let spec = JobSpec::parse(job.spec)
-            .map_err(|error| Error::new(ErrorKind::Invalid, format!("the stored specification: {error}")));
+        let spec = JobSpec::parse(job.spec).map_err(|error| {
+            Error::new(
+                ErrorKind::Schema,
+                format!("the stored specification, which a newer release may have written: {error}"),
+            )
+        });
         let kind = spec.as_ref().map_or(JobKind::Score, JobSpec::kind);
         // In a savepoint, so that what a refused plan did is undone while the job stays locked.
         let mut attempt = sqlx::Acquire::begin(&mut *tx).await.during("begin a plan")?;
