@@ -27,11 +27,23 @@ def schema_errors(thing):
         yield f"{error.message} at {'/'.join(map(str, error.path))}"
 
 
+def pod_template(thing):
+    """Of a Deployment or a Job; of a CronJob, that of its Jobs."""
+    spec = thing.get("spec")
+    if not isinstance(spec, dict):
+        return None
+    return spec.get("jobTemplate", {}).get("spec", spec).get("template")
+
+
 def policy_errors(thing):
-    template = thing.get("spec", {}).get("template") if isinstance(thing.get("spec"), dict) else None
+    template = pod_template(thing)
     if not template:
         return
     pod = template["spec"]
+    labels = template.get("metadata", {}).get("labels", {})
+    asks = any(v["name"] == "PERITO_API_URL" for c in pod["containers"] for v in c.get("env", []))
+    if asks and labels.get("perito.dev/api-client") != "true":
+        yield "the pod uses the API, which only pods with the label perito.dev/api-client reach"
     if not pod.get("securityContext", {}).get("runAsNonRoot"):
         yield "the pod may run as root"
     if pod.get("securityContext", {}).get("seccompProfile", {}).get("type") != "RuntimeDefault":
@@ -70,8 +82,9 @@ def reference_errors(things):
     for thing in things:
         spec = thing.get("spec", {})
         wanted = []
-        if "template" in spec:
-            pod = spec["template"]["spec"]
+        template = pod_template(thing)
+        if template:
+            pod = template["spec"]
             wanted += [("ServiceAccount", pod.get("serviceAccountName")), ("PriorityClass", pod.get("priorityClassName"))]
             for container in pod["containers"]:
                 wanted += [("ConfigMap", s["configMapRef"]["name"]) for s in container.get("envFrom", []) if "configMapRef" in s]
