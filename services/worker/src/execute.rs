@@ -10,9 +10,12 @@ use perito_domain::{
     retry::{ErrorClass, TASK_BACKOFF},
     stages::Stage,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{error::TaskError, evaluate, leases::LeaseGuard, score, service::Context, sweep, train};
+
+/// The largest shard's rows take a second or two.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a task's work ended when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +34,10 @@ pub async fn claim(context: &Context, message: &TaskMessage) -> Result<Option<Le
     let mut failures = 0;
     loop {
         let claimed_at = Instant::now();
-        match context
-            .database
-            .claim(message.task_id, message.attempt_hint, &context.worker, context.leases.duration())
-            .await
-        {
+        let lease = context.leases.duration();
+        let claiming = context.database.claim(message.task_id, message.attempt_hint, &context.worker, lease);
+        // What comes later than that is worth nothing any more.
+        match within(lease, "claim the task", claiming).await {
             Ok(Claim::Claimed(task)) => return Ok(Some(context.leases.hold(*task, claimed_at))),
             Ok(Claim::Dropped(reason)) => {
                 metrics::counter!("perito_messages_dropped_total", "reason" => reason.as_str()).increment(1);
@@ -117,13 +119,23 @@ pub async fn commit<T, F: Future<Output = Result<T, DatabaseError>>>(
         .with_max_delay(Duration::from_secs(5))
         .with_max_times(12)
         .with_jitter();
-    attempt
+    let mut attempt = attempt;
+    (move || within(COMMIT_TIMEOUT, "commit", attempt()))
         .retry(backoff)
         .when(|error: &DatabaseError| error.class() == ErrorClass::Transient)
         .notify(|error, wait| {
             tracing::warn!(error = %error, retry.seconds = wait.as_secs_f64(), "commit failed");
         })
         .await
+}
+
+/// A connection may fall silent without an end, and nothing below has a clock of its own.
+async fn within<T>(
+    limit: Duration,
+    what: &str,
+    answer: impl Future<Output = Result<T, DatabaseError>>,
+) -> Result<T, DatabaseError> {
+    timeout(limit, answer).await.unwrap_or_else(|_| Err(DatabaseError::silent(what, limit)))
 }
 
 async fn settle(context: &Context, task: &ClaimedTask, outcome: Result<Ending, TaskError>) -> &'static str {

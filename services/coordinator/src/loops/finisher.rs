@@ -12,6 +12,7 @@ pub(super) struct Finisher {
 
 impl Step for Finisher {
     const NAME: &'static str = "finisher";
+    const LIMIT: std::time::Duration = super::LONG;
 
     async fn step(&mut self) -> anyhow::Result<Pace> {
         let finished = self.database.finish_jobs().await.context("finish jobs")?;

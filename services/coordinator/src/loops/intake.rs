@@ -17,6 +17,7 @@ pub(super) struct Intake {
 
 impl Step for Intake {
     const NAME: &'static str = "intake";
+    const LIMIT: std::time::Duration = super::LONG;
 
     async fn step(&mut self) -> anyhow::Result<Pace> {
         let taken = self.database.take_staged(BATCH, &self.claims).await.context("take staged photographs")?;

@@ -62,6 +62,9 @@ const BACKOFF: Backoff = Backoff { base: Duration::from_millis(200), cap: Durati
 /// How soon a loop that found work looks again, when what it waits for happens elsewhere.
 const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 
+/// For steps whose one statement may take as long as the database allows.
+const LONG: Duration = Duration::from_secs(330);
+
 /// How often the reapers and the gauges look, as a multiple of the poll interval: nobody waits for them.
 const SLOW: u32 = 4;
 
@@ -136,6 +139,9 @@ trait Step: Send + 'static {
     /// The loop's name in logs and metrics.
     const NAME: &'static str;
 
+    /// How long one step may take. A server's own timeouts do not reach a connection that fell silent.
+    const LIMIT: Duration = Duration::from_secs(60);
+
     /// Does what there is to do now, or some of it.
     fn step(&mut self) -> impl Future<Output = anyhow::Result<Pace>> + Send;
 }
@@ -157,8 +163,10 @@ async fn run<S: Step>(interval: Duration, bell: Arc<Notify>, stop: CancellationT
     let mut reported = String::new();
     while !stop.is_cancelled() {
         let started = Instant::now();
-        // A step is cut short only by its own timeouts, so that a shutdown never leaves one half observed.
-        let outcome = work.step().await;
+        // A step is cut short only by timeouts, so that a shutdown never leaves one half observed.
+        let outcome = tokio::time::timeout(S::LIMIT, work.step())
+            .await
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("not done within {} s", S::LIMIT.as_secs())));
         metrics::histogram!("perito_loop_seconds", "loop" => S::NAME).record(started.elapsed());
         let wait = match outcome {
             Ok(pace) => {
@@ -210,6 +218,34 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(3600);
+
+    /// Never answers the first time.
+    struct Silent {
+        asked: u32,
+        stop: CancellationToken,
+    }
+
+    impl Step for Silent {
+        const NAME: &'static str = "silent";
+
+        async fn step(&mut self) -> anyhow::Result<Pace> {
+            self.asked += 1;
+            if self.asked == 1 {
+                std::future::pending::<()>().await;
+            }
+            self.stop.cancel();
+            Ok(Pace::Idle)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_never_ends_is_given_up() {
+        let started = Instant::now();
+        let stop = CancellationToken::new();
+        let silent = Silent { asked: 0, stop: stop.clone() };
+        run(INTERVAL, Arc::default(), stop, silent).await;
+        assert!(started.elapsed() >= Silent::LIMIT && started.elapsed() < 2 * Silent::LIMIT, "{:?}", started.elapsed());
+    }
 
     /// Steps with these outcomes; stops the loop with the last.
     struct Script {

@@ -13,6 +13,7 @@ pub(super) struct Planner {
 
 impl Step for Planner {
     const NAME: &'static str = "planner";
+    const LIMIT: std::time::Duration = super::LONG;
 
     async fn step(&mut self) -> anyhow::Result<Pace> {
         let Some(planned) = self.database.plan_next().await.context("plan the next job")? else {

@@ -103,7 +103,7 @@ impl Database {
     pub async fn commit_score(&self, task: &ClaimedTask, result: &ScoreResult) -> Result<()> {
         check_coverage(task, result)?;
         let began = Instant::now();
-        let mut tx = self.bulk.begin().await.during("begin the commit")?;
+        let mut tx = self.begin_bulk("begin the commit").await?;
         end_task(&mut tx, &task.lease, result.predictions.len(), result.failures.len()).await?;
         copy::predictions(&mut tx, task.lease.job_id(), task.run_date, &result.predictions).await?;
         insert_failures(&mut tx, &task.lease, &result.failures).await?;
@@ -170,7 +170,7 @@ impl Database {
         failures: &[ImageFailure],
     ) -> Result<Model> {
         let dataset_id = dataset_of(task)?;
-        let mut tx = self.bulk.begin().await.during("begin the commit")?;
+        let mut tx = self.begin_bulk("begin the commit").await?;
         end_task(&mut tx, &task.lease, measurement.predictions.len(), failures.len()).await?;
         let lineage = Lineage { job_id: task.lease.job_id(), dataset_id };
         let model_id = models::insert(&mut tx, model, Some(&lineage)).await?;
@@ -197,7 +197,7 @@ impl Database {
     ) -> Result<()> {
         let dataset_id = dataset_of(task)?;
         let model = task.model.as_ref().ok_or_else(|| Error::new(ErrorKind::Invalid, "the task has no model"))?;
-        let mut tx = self.bulk.begin().await.during("begin the commit")?;
+        let mut tx = self.begin_bulk("begin the commit").await?;
         end_task(&mut tx, &task.lease, measurement.predictions.len(), failures.len()).await?;
         measured(&mut tx, task, model.id, dataset_id, measurement).await?;
         insert_failures(&mut tx, &task.lease, failures).await?;

@@ -48,6 +48,11 @@ impl Error {
         Self::new(ErrorKind::StaleAttempt, format!("attempt {attempt} no longer owns task {task}"))
     }
 
+    /// Postgres did not answer in the time that the caller has.
+    pub fn silent(what: &str, limit: std::time::Duration) -> Self {
+        Self::new(ErrorKind::Unavailable, format!("{what}: no answer within {} s", limit.as_secs_f64()))
+    }
+
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -82,7 +82,7 @@ impl Database {
     pub async fn register_images(&self, images: &[NewImage]) -> Result<Registered> {
         check(images)?;
         // A bulk write: whoever waits here keeps nobody's heartbeat waiting.
-        let mut tx = self.bulk.begin().await.during("begin registering images")?;
+        let mut tx = self.begin_bulk("begin registering images").await?;
         lock_buckets(&mut tx, images.iter().map(|image| image.bucket.as_str())).await?;
         let registered = register(&mut tx, images).await?;
         tx.commit().await.during("commit images")?;

@@ -95,7 +95,7 @@ impl Database {
     /// # Errors
     /// `Unavailable`: nothing was moved.
     pub async fn take_staged(&self, limit: i64, claims: &ClaimRule) -> Result<Option<Taken>> {
-        let mut tx = self.bulk.begin().await.during("begin taking staged photographs")?;
+        let mut tx = self.begin_bulk("begin taking staged photographs").await?;
         // Alone, so that of two versions of an object the one that was inserted later wins.
         let alone = sqlx::query_scalar!(r#"select pg_try_advisory_xact_lock(hashtext('intake.staging')) as "alone!""#)
             .fetch_one(&mut *tx)
@@ -170,7 +170,7 @@ impl Database {
     /// # Errors
     /// `Unavailable`: nothing was done.
     pub async fn apply_events(&self, events: &[ObjectEvent]) -> Result<Taken> {
-        let mut tx = self.bulk.begin().await.during("begin applying events")?;
+        let mut tx = self.begin_bulk("begin applying events").await?;
         lock_buckets(&mut tx, events.iter().map(|event| event.object().0)).await?;
         let mut last = last_events(&mut tx, events).await?;
         let mut taken = Taken::default();

@@ -95,7 +95,7 @@ impl Database {
         {
             return Err(Error::new(ErrorKind::Invalid, "a text has a NUL character, which Postgres cannot store"));
         }
-        let mut tx = self.bulk.begin().await.during("begin recording labels")?;
+        let mut tx = self.begin_bulk("begin recording labels").await?;
         let rows = sqlx::query!(
             r#"select given.position as "position!", r.recorded as "recorded!", r.problem
                from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
@@ -151,7 +151,7 @@ impl Database {
             let message = format!("a validation share of {validation_share}: expected a number above 0 and below 1");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        let mut tx = self.bulk.begin().await.during("begin a dataset from labels")?;
+        let mut tx = self.begin_bulk("begin a dataset from labels").await?;
         let draft = draft(&mut tx, name, Some(&selection.origin())).await?;
         sqlx::query!(
             "with decisions as (

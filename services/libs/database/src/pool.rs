@@ -26,6 +26,8 @@ pub struct DatabaseOptions {
 
 /// Waiting for a connection longer than this is an error.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that takes longer for one round trip is not worth keeping.
+const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 /// A statement may take this long: planning ten million images and committing a large shard fit.
 const STATEMENT_TIMEOUT: &str = "300s";
 /// Between two looks at the pools.
@@ -75,7 +77,18 @@ impl Database {
             .during(&place)?;
         // Nothing depends on a clean goodbye.
         drop(probe);
-        let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                // Whoever gave up on a silent connection leaves it to the pool, which would ask it how it is and wait for ever.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        let answer = tokio::time::timeout(ROUND_TRIP_TIMEOUT, connection.ping()).await;
+                        answer.unwrap_or_else(|_| Err(silent())).map(|()| true)
+                    })
+                })
+        };
         let control = pool(options.control_connections).connect_lazy_with(connect.clone());
         let bulk = pool(options.bulk_connections).connect_lazy_with(connect);
         Ok(Self { control, bulk })
@@ -113,6 +126,29 @@ impl Database {
 
     /// Begins a transaction for control.
     pub(crate) async fn begin(&self, what: &str) -> Result<Transaction<'static, Postgres>> {
-        self.control.begin().await.during(what)
+        begin(&self.control).await.during(what)
     }
+
+    /// Begins a transaction for bulk writes.
+    pub(crate) async fn begin_bulk(&self, what: &str) -> Result<Transaction<'static, Postgres>> {
+        begin(&self.bulk).await.during(what)
+    }
+}
+
+/// Begins in a task of its own, which goes on when the caller is dropped. sqlx takes a `begin` that is dropped half way for one that was
+/// never sent: the connection would return to the pool within an open transaction, and whatever its next user does would never be
+/// committed.
+async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let pool = pool.clone();
+    let beginning =
+        tokio::spawn(async move { tokio::time::timeout(ACQUIRE_TIMEOUT + ROUND_TRIP_TIMEOUT, pool.begin()).await });
+    match beginning.await {
+        Ok(begun) => begun.unwrap_or_else(|_| Err(silent())),
+        // Only when the runtime ends.
+        Err(_) => Err(sqlx::Error::PoolClosed),
+    }
+}
+
+fn silent() -> sqlx::Error {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }

@@ -32,9 +32,13 @@ impl TestDatabase {
     ///
     /// # Panics
     /// When the server cannot be used.
-    #[expect(clippy::expect_used, reason = "for tests only")]
     pub async fn empty() -> Self {
-        let server = server_url();
+        Self::empty_on(&server_url()).await
+    }
+
+    #[expect(clippy::expect_used, reason = "for tests only")]
+    async fn empty_on(server: &str) -> Self {
+        let server = server.to_owned();
         let name = format!("perito_test_{}", Uuid::new_v4().simple());
         let mut admin = PgConnection::connect(&server).await.expect("connect to the server for tests");
         admin.execute(sqlx::AssertSqlSafe(format!("create database {name}"))).await.expect("create a database");
@@ -49,9 +53,17 @@ impl TestDatabase {
     ///
     /// # Panics
     /// When the server cannot be used.
-    #[expect(clippy::expect_used, reason = "for tests only")]
     pub async fn migrated() -> Self {
-        let test = Self::empty().await;
+        Self::migrated_on(&server_url()).await
+    }
+
+    /// The same on another server.
+    ///
+    /// # Panics
+    /// When the server cannot be used.
+    #[expect(clippy::expect_used, reason = "for tests only")]
+    pub async fn migrated_on(server: &str) -> Self {
+        let test = Self::empty_on(server).await;
         test.database.migrate().await.expect("apply migrations");
         test
     }
