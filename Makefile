@@ -1,6 +1,6 @@
 # Perito's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-down test lint sbom check-deploy rehearse-images fmt stack-up stack-down stack-status bench bench-training bench-sql dictionary sqlx-prepare reference clean
+.PHONY: help setup build demo demo-down test chaos lint sbom check-deploy rehearse-images fmt stack-up stack-down stack-status bench bench-training bench-sql dictionary sqlx-prepare reference clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo-down: ## Stops the demo and its servers; their data stays
 
 test: ## Passes every test, on servers of its own
 	@deploy/local/test
+
+chaos: ## Breaks everything while jobs are scored, by seeds (SEEDS=10 or MINUTES=60, from SEED=1 on); fails when anything is lost
+	@SEED=$(SEED) SEEDS=$(SEEDS) MINUTES=$(MINUTES) deploy/local/test --test chaos -- --ignored --nocapture
 
 lint: setup ## Formatting, clippy, documentation, licences and sources of dependencies, and who may link libtorch
 	@deploy/local/lint

@@ -35,12 +35,36 @@ pub struct System {
     pub api: String,
     /// The coordinator.
     pub coordinator: Process,
+    addresses: Addresses,
     http: reqwest::Client,
     folder: TempDir,
     started: usize,
 }
 
-fn variable(name: &str) -> String {
+/// Where the servers are.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`
+    pub postgres: String,
+    /// `amqp://USER:PASSWORD@HOST:PORT/VHOST`
+    pub rabbitmq: String,
+    /// `http://HOST:PORT`
+    pub store: String,
+}
+
+impl Addresses {
+    /// Of the servers that all tests share.
+    pub fn shared() -> Self {
+        Self {
+            postgres: perito_database::testing::server_url(),
+            rabbitmq: variable("PERITO_AMQP_URL"),
+            store: variable("PERITO_S3_ENDPOINT"),
+        }
+    }
+}
+
+/// A variable that the stack's `env` sets.
+pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set: run `make test`, or `eval \"$(deploy/local/stack env)\"` with a stack up")
     })
@@ -49,14 +73,16 @@ fn variable(name: &str) -> String {
 impl System {
     /// Starts a coordinator on a fresh database.
     pub async fn start() -> Self {
+        Self::start_on(Addresses::shared()).await
+    }
+
+    /// The same on other servers.
+    pub async fn start_on(addresses: Addresses) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let database = TestDatabase::migrated().await;
+        let database = TestDatabase::migrated_on(&addresses.postgres).await;
         let token = database.token("test", Role::Admin).await;
         let name = format!("test-{}", Uuid::new_v4().simple());
-        let mut options = ObjectStoreOptions::new(
-            Some(variable("PERITO_S3_ENDPOINT").parse().unwrap()),
-            variable("PERITO_S3_REGION"),
-        );
+        let mut options = ObjectStoreOptions::new(Some(addresses.store.parse().unwrap()), variable("PERITO_S3_REGION"));
         options.access_key_id = Some(variable("PERITO_S3_ACCESS_KEY_ID"));
         options.secret_access_key = Some(variable("PERITO_S3_SECRET_ACCESS_KEY"));
         let objects = ObjectStore::new(options).unwrap();
@@ -76,14 +102,10 @@ impl System {
             set("PERITO_LOST_AFTER", "1s"),
             set("PERITO_POLL_INTERVAL", "100ms"),
             set("PERITO_DEVICE", "cpu"),
+            set("PERITO_AMQP_URL", &addresses.rabbitmq),
+            set("PERITO_S3_ENDPOINT", &addresses.store),
         ];
-        for name in [
-            "PERITO_AMQP_URL",
-            "PERITO_S3_ENDPOINT",
-            "PERITO_S3_REGION",
-            "PERITO_S3_ACCESS_KEY_ID",
-            "PERITO_S3_SECRET_ACCESS_KEY",
-        ] {
+        for name in ["PERITO_S3_REGION", "PERITO_S3_ACCESS_KEY_ID", "PERITO_S3_SECRET_ACCESS_KEY"] {
             variables.push((name.to_owned(), variable(name)));
         }
         let folder = TempDir::new().unwrap();
@@ -96,6 +118,7 @@ impl System {
             variables,
             api,
             coordinator,
+            addresses,
             http: client(&token),
             folder,
             started: 0,
@@ -121,9 +144,15 @@ impl System {
 
     /// Starts any binary with this system's variables.
     pub fn run(&mut self, binary: &str, arguments: &[&str]) -> Process {
+        self.run_with(binary, arguments, &[])
+    }
+
+    /// The same with variables that take the place of the system's.
+    pub fn run_with(&mut self, binary: &str, arguments: &[&str], others: &[(String, String)]) -> Process {
         self.started += 1;
         let log = self.folder.path().join(format!("{binary}-{}.log", self.started));
-        Process::start(binary, arguments, &self.variables, log)
+        let variables: Vec<_> = self.variables.iter().chain(others).cloned().collect();
+        Process::start(binary, arguments, &variables, log)
     }
 
     /// Runs `perito` to its end. Its exit code, what it wrote to standard output, and to standard error.
@@ -235,22 +264,36 @@ impl System {
 
     /// The messages that the tasks of a job would have.
     pub async fn messages(&self, job: &str) -> Vec<TaskMessage> {
-        let sql = format!("select id, job_id, kind from tasks where job_id = '{job}' order by ordinal");
-        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(self.pool()).await.unwrap();
-        rows.iter()
+        self.try_messages(job).await.unwrap()
+    }
+
+    /// The same, where Postgres may be away.
+    ///
+    /// # Errors
+    /// It is.
+    pub async fn try_messages(&self, job: &str) -> sqlx::Result<Vec<TaskMessage>> {
+        let sql = format!("select id, job_id, kind, attempt from tasks where job_id = '{job}' order by ordinal");
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(self.pool()).await?;
+        Ok(rows
+            .iter()
             .map(|row| TaskMessage {
                 task_id: row.get(0),
                 job_id: row.get(1),
                 kind: row.get::<String, _>(2).parse().unwrap(),
-                attempt_hint: 1,
+                attempt_hint: row.get::<i32, _>(3).unsigned_abs() + 1,
                 traceparent: String::new(),
             })
-            .collect()
+            .collect())
     }
 
     /// How to reach the broker.
     pub fn broker(&self) -> BrokerOptions {
-        BrokerOptions::new(variable("PERITO_AMQP_URL"), &self.namespace)
+        BrokerOptions::new(&self.addresses.rabbitmq, &self.namespace)
+    }
+
+    /// Where the servers are.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// The names of the system's queues.
