@@ -107,6 +107,8 @@ pub enum Command {
     Worker(commands::worker::WorkerCommand),
     /// How things stand: queues, throughput, workers, the last scoring run
     Status(commands::status::StatusArgs),
+    /// Looks for faults in everything that Perito stands on, and says how to mend them
+    Doctor(commands::doctor::DoctorArgs),
     /// What may be changed while everything runs
     #[command(subcommand)]
     Settings(commands::settings::SettingsCommand),

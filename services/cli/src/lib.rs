@@ -1,5 +1,6 @@
 //! `perito`, the operator's tool: fills the catalogue, submits and follows jobs, and keeps the model registry. It talks to the
-//! coordinator's HTTP API, to S3 for photographs, weights and archives, and to Postgres for migrations, exports and retention.
+//! coordinator's HTTP API, to S3 for photographs, weights and archives, to Postgres for migrations, exports and retention, and to all of them
+//! and RabbitMQ to find faults.
 //!
 //! | module | holds |
 //! |---|---|
@@ -14,6 +15,7 @@
 //! | [`store`] | uploads and listings |
 //! | [`manifest`] | photographs that are named by the rows of a file |
 //! | [`registration`] | batches of images for the catalogue |
+//! | [`doctor`] | looking for faults: what is asked of each part, and what to do about it |
 //! | [`export`], [`destination`] | rows from Postgres into a file, an object or standard output |
 //! | [`retention`] | old months of scores to the object store, and back |
 //! | [`weights`] | reading and checking weight files without libtorch |
@@ -29,6 +31,7 @@ pub mod api;
 pub mod arguments;
 pub mod commands;
 pub mod destination;
+pub mod doctor;
 pub mod exit;
 pub mod export;
 pub mod folders;

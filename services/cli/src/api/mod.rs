@@ -31,7 +31,7 @@ pub use registry::Gate;
 use schedules::{Backfill, Run, RunPage, Schedule, ScheduleList};
 use types::{
     Backlog, Dataset, DatasetList, Draft, EpochList, Evaluation, Frozen, ImportModel, Item, Job, JobPage, Leaderboard,
-    Model, ModelList, NewImage, Registered, Settings, StageList, Status, Worker, WorkerList,
+    Model, ModelList, NewImage, Readiness, Registered, Settings, StageList, Status, Worker, WorkerList,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -458,6 +458,23 @@ impl Api {
     /// [`ApiError`], `NotFound` when there is none.
     pub async fn model(&self, reference: &ModelRef) -> Result<Model> {
         self.send(self.request(Method::GET, &["models", &reference.to_string()], Repeat::Safe)).await
+    }
+
+    /// Whether the coordinator can do its work, and if not, why: one attempt, for whoever looks for a fault.
+    ///
+    /// # Errors
+    /// [`ApiError`] when nothing that speaks for a coordinator answers.
+    pub async fn readiness(&self) -> std::result::Result<Readiness, ApiError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("readyz");
+        }
+        let asked = async { self.http.get(url.clone()).send().await?.text().await };
+        let text = asked.await.map_err(|error| ApiError::unreachable(&self.base, &error))?;
+        serde_json::from_str(&text).map_err(|error| ApiError::Unexpected {
+            url: url.to_string(),
+            detail: format!("not a coordinator's answer: {error}"),
+        })
     }
 
     fn request(&self, method: Method, path: &[&str], repeat: Repeat) -> Request {

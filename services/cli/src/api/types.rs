@@ -132,6 +132,15 @@ pub struct Worker {
     pub running: Vec<RunningTask>,
 }
 
+/// Whether a coordinator can do its work.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Readiness {
+    /// Whether it can.
+    pub ready: bool,
+    /// What does not work, and why.
+    pub failed: std::collections::BTreeMap<String, String>,
+}
+
 /// A task in a worker's hands.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RunningTask {

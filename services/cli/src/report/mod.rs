@@ -30,7 +30,7 @@ pub use tokens::tokens;
 pub use views::{dictionary, view, views};
 
 /// An empty table with a header.
-fn table(header: &[&str]) -> Table {
+pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(UTF8_FULL_CONDENSED)
@@ -62,7 +62,7 @@ fn share(value: f64) -> Cell {
     number(format!("{value:.3}"))
 }
 
-fn coloured(text: impl ToString, shade: Color, colour: bool) -> Cell {
+pub(crate) fn coloured(text: impl ToString, shade: Color, colour: bool) -> Cell {
     let cell = Cell::new(text);
     if colour { cell.fg(shade) } else { cell }
 }

@@ -13,6 +13,7 @@
 //! | [`consumer`] | messages in, for ever |
 //! | [`feed`] | what is consumed: task messages, events of an object store |
 //! | [`delivery`] | one message in hand, to be settled |
+//! | [`inspect`] | how the broker stands, for whoever looks for a fault |
 //! | [`error`] | what can go wrong, by kind |
 //!
 //! To add a kind of task: nothing here; each [`perito_domain::lifecycle::JobKind`] has a queue of its own.
@@ -22,6 +23,7 @@ mod consumer;
 mod delivery;
 mod error;
 mod feed;
+mod inspect;
 mod options;
 mod publisher;
 mod topology;
@@ -29,6 +31,7 @@ mod topology;
 pub use consumer::Consumer;
 pub use delivery::Delivery;
 pub use error::{Error, ErrorKind, Result};
+pub use inspect::{Inspection, QueueInspection, inspect};
 pub use options::BrokerOptions;
 pub use publisher::Publisher;
 pub use topology::Topology;

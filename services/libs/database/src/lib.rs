@@ -25,6 +25,7 @@
 //! | [`workers`] | who lives, and who is to take nothing new |
 //! | [`reap`] | dead leases and lost messages |
 //! | [`finish`] | jobs whose tasks have ended |
+//! | [`inspect`] | how the server stands, for whoever looks for a fault |
 //! | [`overview`] | what waits, and for how long |
 //! | [`archive`] | old months of predictions leave, and come back |
 //! | [`views`], [`extract`] | what analysts see, and all rows of it for a file |
@@ -49,6 +50,7 @@ pub mod extract;
 pub mod finish;
 pub mod fire;
 pub mod images;
+pub mod inspect;
 pub mod intake;
 pub mod jobs;
 pub mod labels;
@@ -81,6 +83,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use extract::Extract;
 pub use fire::{Filled, Fired, FiredRun, SettledDeadline};
 pub use images::{ImageObject, NewImage, Registered};
+pub use inspect::Inspection;
 pub use intake::{ObjectChange, ObjectEvent, Taken};
 pub use jobs::{Job, JobFilter, JobSchedule, NewJob, Submitted};
 pub use labels::{BadRows, LabelledSelection, LabelsRecorded, NewLabel};

@@ -7,6 +7,7 @@
 //! | [`get`] | whole objects, within limits of size and time; larger ones part by part |
 //! | [`upload`] | objects whose bytes come bit by bit |
 //! | [`list`] | everything below a prefix, as a stream |
+//! | [`inspect`] | whether everything that Perito does in a store is allowed |
 //! | [`retry`] | what every operation goes through: timeouts, attempts with backoff and jitter, metrics |
 //! | [`error`] | what can go wrong, by kind |
 //!
@@ -15,6 +16,7 @@
 mod client;
 mod error;
 mod get;
+mod inspect;
 mod list;
 mod options;
 mod retry;
