@@ -127,7 +127,8 @@ impl System {
         system
     }
 
-    async fn wait_until_ready(&mut self) {
+    /// Waits until the coordinator says that it can do its work.
+    pub async fn wait_until_ready(&mut self) {
         let url = format!("{}/readyz", self.api);
         let started = Instant::now();
         while !self.http.get(&url).send().await.is_ok_and(|response| response.status().is_success()) {

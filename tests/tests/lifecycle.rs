@@ -1,0 +1,109 @@
+//! How the services end, and what they say when they start.
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use perito_domain::Severity;
+use perito_tests::{
+    System, models,
+    photographs::photograph,
+    system::{PATIENCE, free_address},
+};
+use reqwest::Method;
+use serde_json::json;
+
+async fn backlog(system: &System, images: u64) -> Vec<i64> {
+    let picture = photograph(Severity::Minor, 1, 1600, 1200);
+    let objects: Vec<_> =
+        (0..images).map(|number| (format!("backlog/c{number}/{number}.jpg"), picture.clone())).collect();
+    system.register(&objects).await
+}
+
+#[tokio::test]
+async fn a_coordinator_that_ends_is_not_ready_and_still_answers_until_load_balancers_have_noticed() {
+    let mut system = System::start().await;
+    let model = models::import(&system, "cheap").await;
+    backlog(&system, 2).await;
+    // Longer than it is by default, for a busy machine.
+    system.variables.push(("PERITO_DRAIN_DELAY".to_owned(), "5s".to_owned()));
+    system.coordinator.kill();
+    system.coordinator = system.run("perito-coordinator", &[]);
+    system.wait_until_ready().await;
+    system.coordinator.signal("TERM");
+    let started = Instant::now();
+    let (status, body) = loop {
+        let (status, body) = system.request(Method::GET, "/readyz", None).await;
+        if status != 200 {
+            break (status, body);
+        }
+        assert!(started.elapsed() < PATIENCE);
+    };
+    assert_eq!((status, &body["failed"]["shutdown"]), (503, &json!("in progress")), "{body}");
+    // Who has not noticed is served.
+    let selection = json!({"by": "prefix", "bucket": system.bucket, "prefix": "backlog/"});
+    let job = system.submit(json!({"kind": "score", "model": model, "selection": selection})).await;
+    assert!(system.coordinator.wait(PATIENCE).await.success(), "{}", system.coordinator.log());
+
+    // And what was taken then is done by the one that comes after.
+    system.coordinator = system.run("perito-coordinator", &[]);
+    system.wait_until_ready().await;
+    let _worker = system.worker("w1");
+    assert_eq!(system.success_of(&job).await["images"]["scored"], 2);
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_is_not_ready_while_it_finishes_its_task() {
+    let mut system = System::start().await;
+    let model = models::import(&system, "cheap").await;
+    backlog(&system, 80).await;
+    let listen = free_address();
+    let arguments = ["--name", "leaving", "--listen", &listen, "--scoring-tasks", "1", "--lease", "20s"];
+    let threads = ["--compute-threads", "1", "--decode-threads", "1"];
+    let mut worker = system.run("perito-worker", &[&arguments[..], &threads[..]].concat());
+    let selection = json!({"by": "prefix", "bucket": system.bucket, "prefix": "backlog/"});
+    let job = system.submit(json!({"kind": "score", "model": model, "selection": selection, "shard_size": 80})).await;
+    system.wait_for(&job, "a claim", |job| job["tasks"]["running"] == 1).await;
+    worker.signal("TERM");
+    let mut refusals = 0;
+    let started = Instant::now();
+    while worker.is_running() {
+        if let Ok(response) = reqwest::get(format!("http://{listen}/readyz")).await
+            && response.status() == 503
+        {
+            refusals += usize::from(response.text().await.is_ok_and(|body| body.contains("in progress")));
+        }
+        assert!(started.elapsed() < PATIENCE, "{}", worker.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(refusals > 0, "it said that it is not ready, and worked on:\n{}", worker.log());
+    assert!(worker.wait(PATIENCE).await.success());
+    assert_eq!(system.success_of(&job).await["images"]["scored"], 80);
+    assert_eq!(system.count("select count(*) from attempts").await, 1, "by the worker that was told to end");
+}
+
+#[tokio::test]
+async fn both_services_print_their_configuration_without_secrets() {
+    let mut system = System::start().await;
+    let worker = system.worker("w1");
+    let started = Instant::now();
+    while !worker.log().contains("ready for tasks") {
+        assert!(started.elapsed() < PATIENCE, "{}", worker.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let secrets: Vec<String> = system
+        .variables
+        .iter()
+        .filter(|(name, _)| ["SECRET", "TOKEN"].iter().any(|word| name.contains(word)))
+        .map(|(_, value)| value.clone())
+        .chain(["perito:perito@".to_owned(), "guest:guest@".to_owned()])
+        .collect();
+    assert!(secrets.len() >= 4, "{secrets:?}");
+    for log in [system.coordinator.log(), worker.log()] {
+        for option in [&system.namespace, "grace: 25s", "database_connections: 8"] {
+            assert!(log.contains(option), "{option} is not in\n{log}");
+        }
+        for secret in &secrets {
+            assert!(!log.contains(secret.as_str()), "{secret} is in\n{log}");
+        }
+    }
+}
