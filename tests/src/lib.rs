@@ -12,6 +12,7 @@
 //! | [`cluster`] | replicas and workers, each behind links of its own that can be disturbed |
 //! | [`faults`] | what disturbs: links, the object store's faults, servers that can be restarted |
 //! | [`chaos`] | a run of all of that by a seed, and the audit after it |
+//! | [`tls`] | a certificate authority, and a server that speaks TLS before one that does not |
 //!
 //! Everything panics instead of returning errors: a test that cannot be set up has failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed, and says where")]
@@ -25,6 +26,7 @@ pub mod models;
 pub mod photographs;
 pub mod process;
 pub mod system;
+pub mod tls;
 
 pub use cluster::Cluster;
 pub use process::Process;

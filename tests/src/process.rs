@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use perito_database::testing::Service;
+
 /// A running binary. It is killed when this is dropped.
 pub struct Process {
     child: Child,
@@ -25,8 +27,17 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// Each service has a login of its own in Postgres, as in production, so that every test shows that its role's grants suffice.
+fn own_login(binary: &str, variable: &str, value: &str) -> String {
+    match (variable, binary) {
+        ("PERITO_DATABASE_URL", "perito-coordinator") => Service::Coordinator.url(value),
+        ("PERITO_DATABASE_URL", "perito-worker") => Service::Worker.url(value),
+        _ => value.to_owned(),
+    }
+}
+
 impl Process {
-    /// Starts a binary with exactly these Perito variables.
+    /// Starts a binary with exactly these Perito variables, but with its own login in Postgres.
     pub fn start(name: &str, arguments: &[&str], variables: &[(String, String)], log: PathBuf) -> Self {
         let output = File::create(&log).unwrap();
         let mut command = Command::new(binary(name));
@@ -35,7 +46,7 @@ impl Process {
         }
         let child = command
             .args(arguments)
-            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .envs(variables.iter().map(|(variable, value)| (variable, own_login(name, variable, value))))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -74,6 +85,12 @@ impl Process {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its arguments, as everybody on the machine can read them.
+    pub fn arguments(&self) -> String {
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.child.id())).unwrap();
+        String::from_utf8_lossy(&line).replace('\0', " ")
     }
 
     /// Whether it runs.

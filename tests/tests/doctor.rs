@@ -76,10 +76,12 @@ async fn each_fault_is_found_and_comes_with_the_way_out() {
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await.unwrap();
     // One migration that this release has, the database has not; and one that it does not know.
-    sqlx::query("update _sqlx_migrations set version = 9000 where version = (select max(version) from _sqlx_migrations)")
-        .execute(system.pool())
-        .await
-        .unwrap();
+    sqlx::query(
+        "update _sqlx_migrations set version = 9000 where version = (select max(version) from _sqlx_migrations)",
+    )
+    .execute(system.pool())
+    .await
+    .unwrap();
     set(&mut system, "PERITO_S3_BUCKET", "nobody-made-this-one");
     set(&mut system, "PERITO_TOKEN", "perito_nobody_knows_this");
     let (code, findings) = doctor(&system).await;

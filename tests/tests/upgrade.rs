@@ -117,7 +117,7 @@ async fn old_binaries_refuse_a_database_from_which_a_later_release_has_taken_som
 
 #[tokio::test]
 async fn an_old_worker_leaves_alone_what_a_newer_coordinator_has_specified() {
-    let mut system = System::start().await;
+    let system = System::start().await;
     let model = models::import(&system, "cheap").await;
     let ids = photographs(&system, "later").await;
     let job = score(&system, &model, "later").await;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use perito_domain::lifecycle::JobState;
 use uuid::Uuid;
 
-use crate::api::ApiError;
+use crate::{api::ApiError, output::printable};
 
 /// How the codes are explained in `--help`.
 pub const HELP: &str = "\
@@ -66,7 +66,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
 
 /// Tells an error on standard error, with what led to it; the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", printable(&format!("{error:#}"), false));
     ExitCode::from(code(error))
 }
 

@@ -11,7 +11,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use md5::{Digest as _, Md5};
 use perito_domain::photograph::media_type;
 use perito_objects::{Checksums, ObjectStore, ObjectStoreOptions, ObjectSummary};
-use perito_runtime::{ObjectStoreArgs, args};
+use perito_runtime::{ObjectStoreArgs, args, tls};
 
 use crate::progress::Progress;
 
@@ -37,6 +37,7 @@ pub fn connect(args: &ObjectStoreArgs) -> anyhow::Result<ObjectStore> {
     let mut options = ObjectStoreOptions::new(args.s3_endpoint.clone(), &args.s3_region);
     options.access_key_id.clone_from(&args.s3_access_key_id);
     options.secret_access_key = args.secret_access_key()?.map(|secret| secret.expose().to_owned());
+    options.certificate_authorities = tls::ca_bundle()?;
     options.checksums = match args.s3_checksums {
         args::Checksums::WhenRequired => Checksums::WhenRequired,
         args::Checksums::WhenSupported => Checksums::WhenSupported,

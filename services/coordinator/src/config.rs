@@ -1,12 +1,12 @@
 //! The command line of the coordinator. Each option has an environment variable; a flag wins.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser};
 use perito_broker::BrokerOptions;
 use perito_database::DatabaseOptions;
 use perito_domain::claims::ClaimRule;
-use perito_runtime::{BrokerArgs, DatabaseArgs, ShutdownArgs, TelemetryArgs};
+use perito_runtime::{BrokerArgs, DatabaseArgs, ShutdownArgs, TelemetryArgs, tls};
 
 use crate::store_events::watched::Watched;
 
@@ -59,6 +59,12 @@ pub struct ApiArgs {
     /// Requests in hand at once; more are turned away.
     #[arg(long, env = "PERITO_MAX_REQUESTS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_requests: u16,
+    /// Serves HTTPS with the certificates in this PEM file, the server's own first; health and metrics too.
+    #[arg(long, env = "PERITO_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Their key, a PEM file.
+    #[arg(long, env = "PERITO_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Answers everybody, without tokens: whoever reaches the address may do everything. For a machine of one's own.
     #[arg(long, env = "PERITO_INSECURE")]
     pub insecure: bool,
@@ -110,6 +116,8 @@ impl Config {
     }
 
     pub(crate) fn broker_options(&self) -> anyhow::Result<BrokerOptions> {
-        Ok(BrokerOptions::new(self.broker.url()?.expose(), &self.broker.broker_namespace))
+        let mut options = BrokerOptions::new(self.broker.url()?.expose(), &self.broker.broker_namespace);
+        options.certificate_authorities = tls::ca_bundle()?;
+        Ok(options)
     }
 }

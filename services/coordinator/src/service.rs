@@ -1,13 +1,16 @@
 //! The coordinator as a process: connects, starts the loops, serves, and ends in good order.
 
-use std::future::IntoFuture;
+use std::{future::IntoFuture, sync::Arc};
 
 use anyhow::Context;
+use futures::FutureExt as _;
 use perito_broker::{BrokerOptions, Consumer, ErrorKind, Publisher};
 use perito_database::Database;
 use perito_domain::retry::{Backoff, ErrorClass};
-use perito_runtime::{health::Health, lifecycle::Shutdown, telemetry};
+use perito_runtime::{health::Health, lifecycle::Shutdown, telemetry, tls};
+use tls_listener::TlsListener;
 use tokio::{net::TcpListener, time::Instant};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     api::{self, Access, App, Limits},
@@ -39,6 +42,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     database.check_schema().await.context("check the schema")?;
     let access = access(&config, &database).await?;
 
+    let tls = match (&config.api.tls_cert, &config.api.tls_key) {
+        (Some(certificates), Some(key)) => Some(tls::server_config(certificates, key)?),
+        _ => None,
+    };
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("listen on {} (choose another address with --listen)", config.listen))?;
@@ -59,17 +66,24 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let limits = Limits::new(config.api.max_requests.into(), config.api.request_timeout);
     let health = checks(Health::new(shutdown.soft().clone(), metrics), &database, &publisher);
     let router = api::router(App { database, wake, queues }, access, limits, health.router());
-    tracing::info!(listen = %listener.local_addr().unwrap_or(config.listen), "coordinator serving");
+    tracing::info!(listen = %listener.local_addr().unwrap_or(config.listen), tls = tls.is_some(), "coordinator serving");
 
     // Readiness turns false at the signal, and the loops end; when load balancers have had the time to notice, no more connections are
     // taken and requests end.
     let (drained, delay) = (shutdown.clone(), config.drain_delay);
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+    let finished = async move {
         drained.soft().cancelled().await;
         tokio::join!(drained.finished(), tokio::time::sleep(delay));
-    });
+    };
+    let serving = match tls {
+        None => axum::serve(listener, router).with_graceful_shutdown(finished).into_future().left_future(),
+        Some(tls) => {
+            let listener = TlsListener::new(TlsAcceptor::from(Arc::new(tls)), listener);
+            axum::serve(listener, router).with_graceful_shutdown(finished).into_future().right_future()
+        }
+    };
     tokio::select! {
-        outcome = server.into_future() => outcome.context("serve")?,
+        outcome = serving => outcome.context("serve")?,
         () = shutdown.hard().cancelled() => tracing::warn!("what was in hand is dropped"),
     }
     tracing::info!("coordinator stopped");

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use perito_broker::{BrokerOptions, Consumer};
 use perito_database::{Database, DatabaseOptions};
 use perito_objects::{Checksums, ObjectStore, ObjectStoreOptions};
-use perito_runtime::{args, health::Health, lifecycle::Shutdown, telemetry};
+use perito_runtime::{args, health::Health, lifecycle::Shutdown, telemetry, tls};
 use perito_worker::{
     config::{Config, Invocation},
     predict,
@@ -42,7 +42,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
         .ensure_bucket(&bucket)
         .await
         .context("PERITO_S3_ENDPOINT and PERITO_S3_BUCKET say where models are stored")?;
-    let broker = BrokerOptions::new(config.broker.url()?.expose(), &config.broker.broker_namespace);
+    let mut broker = BrokerOptions::new(config.broker.url()?.expose(), &config.broker.broker_namespace);
+    broker.certificate_authorities = tls::ca_bundle()?;
     let consumer = Consumer::new(broker);
     let context = Context::new(
         &config.work,
@@ -86,6 +87,7 @@ fn object_store_options(args: &args::ObjectStoreArgs) -> anyhow::Result<ObjectSt
     let mut options = ObjectStoreOptions::new(args.s3_endpoint.clone(), &args.s3_region);
     options.access_key_id.clone_from(&args.s3_access_key_id);
     options.secret_access_key = args.secret_access_key()?.map(|secret| secret.expose().to_owned());
+    options.certificate_authorities = tls::ca_bundle()?;
     options.checksums = match args.s3_checksums {
         args::Checksums::WhenRequired => Checksums::WhenRequired,
         args::Checksums::WhenSupported => Checksums::WhenSupported,

@@ -69,6 +69,9 @@ impl ApiError {
             cause = source.to_string();
             next = source.source();
         }
+        if cause.contains("invalid peer certificate") {
+            cause.push_str(" (is its certificate authority in the file that PERITO_CA_FILE names, and this its name?)");
+        }
         if error.is_timeout() {
             "no answer in time".clone_into(&mut cause);
         } else if cause.is_empty() {

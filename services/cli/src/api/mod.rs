@@ -16,9 +16,9 @@ use perito_domain::{
     lifecycle::{JobKind, JobState},
     names::{DatasetRef, ModelRef, Name},
 };
-use perito_runtime::Secret;
+use perito_runtime::{Secret, tls};
 use reqwest::{
-    Method, StatusCode,
+    Certificate, Method, StatusCode,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
 use serde::de::DeserializeOwned;
@@ -134,6 +134,7 @@ impl Api {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .user_agent(format!("perito/{}", perito_runtime::version()))
+            .tls_certs_merge(authorities()?)
             .build()
             .context("set up the HTTP client")?;
         Ok(Self { http, base })
@@ -526,6 +527,12 @@ impl Api {
         })?;
         Ok(Answer { value, text, created: status == StatusCode::CREATED })
     }
+}
+
+/// The certificate authorities that are trusted besides the machine's own.
+fn authorities() -> anyhow::Result<Vec<Certificate>> {
+    let Some(pem) = tls::ca_bundle()? else { return Ok(Vec::new()) };
+    Certificate::from_pem_bundle(pem.as_bytes()).context(tls::CA_FILE)
 }
 
 impl Request {

@@ -32,7 +32,8 @@ that was there; an export that fails or is interrupted leaves nothing.
   perito export predictions --since 2026-11-01 --where severity=severe --where 'confidence>=0.9' --to severe.csv
   perito export job_runs --format csv --to - | head
 
-Parquet has a type for each of Postgres's: classes are strings, times are UTC to the microsecond, UUIDs are UUIDs.
+Parquet has a type for each of Postgres's: classes are strings, times are UTC to the microsecond, UUIDs are UUIDs. CSV
+is exact too: a text that begins with =, +, - or @ stays as it is, so import columns as text into a spreadsheet, which would run it.
 With --json: {\"view\", \"rows\", \"bytes\", \"sha256\", \"to\"}")]
 pub struct ExportArgs {
     /// The view, such as `predictions`: see `perito views`

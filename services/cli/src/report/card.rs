@@ -328,7 +328,7 @@ fn cell(text: &str) -> String {
                 safe.push('\\');
                 safe.push(character);
             }
-            '\n' | '\r' => safe.push(' '),
+            control if control.is_control() => safe.push(' '),
             other => safe.push(other),
         }
     }

@@ -12,7 +12,10 @@ use perito_coordinator::{
     config::{IntakeArgs, LoopArgs},
     loops::{self, Loops, Queues as Seen, Wake},
 };
-use perito_database::{Claim, ClaimedTask, ImageObject, Prediction, ScoreResult, testing::TestDatabase};
+use perito_database::{
+    Claim, ClaimedTask, Database, DatabaseOptions, ImageObject, Prediction, ScoreResult,
+    testing::{Service, TestDatabase},
+};
 use perito_domain::{access::Role, lifecycle::JobKind};
 use perito_runtime::lifecycle::Shutdown;
 use reqwest::{Method, Response, StatusCode};
@@ -23,6 +26,8 @@ use uuid::Uuid;
 /// The API on a loopback port, without any loops until [`Coordinator::start_loops`].
 pub(crate) struct Coordinator {
     pub(crate) test: TestDatabase,
+    /// The coordinator's own connections.
+    pub(crate) database: Database,
     pub(crate) shutdown: Shutdown,
     /// What the loops saw of the broker.
     pub(crate) seen: Seen,
@@ -41,13 +46,17 @@ impl Coordinator {
         perito_runtime::install_crypto_provider();
         let test = TestDatabase::migrated().await;
         let seen = Seen::default();
-        let app = App { database: test.database.clone(), wake: Wake::default(), queues: seen.clone() };
+        // As in production: a login that may do what the coordinator's role may. Tests look at the database as its owner.
+        let options =
+            DatabaseOptions { url: Service::Coordinator.url(&test.url), control_connections: 6, bulk_connections: 3 };
+        let database = Database::connect(&options).await.unwrap();
+        let app = App { database: database.clone(), wake: Wake::default(), queues: seen.clone() };
         let router = api::router(app, Access::Tokens, limits, axum::Router::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
         let token = test.token("test", Role::Admin).await;
-        Self { test, shutdown: Shutdown::new(), seen, base, token, client: reqwest::Client::new() }
+        Self { test, database, shutdown: Shutdown::new(), seen, base, token, client: reqwest::Client::new() }
     }
 
     /// With a model and this many images.
@@ -84,7 +93,7 @@ impl Coordinator {
     /// Likewise, with photographs from wherever `intake` says.
     pub(crate) fn start_loops_with(&self, broker: &BrokerOptions, pace: LoopArgs, intake: IntakeArgs) {
         let loops = Loops {
-            database: self.test.database.clone(),
+            database: self.database.clone(),
             publisher: Publisher::new(broker.clone()),
             consumer: Consumer::new(broker.clone()),
             wake: Wake::default(),

@@ -42,12 +42,13 @@ async fn overload_is_turned_away_and_slowness_given_up() {
     answer.refused(StatusCode::SERVICE_UNAVAILABLE);
 
     let hasty = Coordinator::with_limits(Limits::new(1, Duration::from_millis(50))).await;
+    let pool = perito_database::testing::pool(&hasty.database);
     let mut taken = Vec::new();
-    while let Some(connection) = hasty.test.pool().try_acquire() {
+    while let Some(connection) = pool.try_acquire() {
         taken.push(connection);
     }
-    while taken.len() < hasty.test.pool().options().get_max_connections() as usize {
-        taken.push(hasty.test.pool().acquire().await.unwrap());
+    while taken.len() < pool.options().get_max_connections() as usize {
+        taken.push(pool.acquire().await.unwrap());
     }
     hasty.get("/v1/jobs").await.refused(StatusCode::GATEWAY_TIMEOUT);
     drop(taken);
@@ -57,7 +58,7 @@ async fn overload_is_turned_away_and_slowness_given_up() {
 #[tokio::test]
 async fn a_database_that_is_gone_is_said_to_be_unavailable() {
     let coordinator = Coordinator::start().await;
-    coordinator.test.pool().close().await;
+    perito_database::testing::pool(&coordinator.database).close().await;
     let answer = coordinator.get("/v1/jobs").await;
     assert_eq!(answer.headers["retry-after"], "1");
     answer.refused(StatusCode::SERVICE_UNAVAILABLE);

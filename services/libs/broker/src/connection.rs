@@ -121,9 +121,10 @@ impl Connector {
         let limit = self.options.connect_timeout;
         let runtime = lapin::runtime::default_runtime().map_err(|error| Error::client(OPERATION, &error))?;
         let properties = ConnectionProperties::default().with_connection_name(self.name.into());
+        let authorities = self.options.certificate_authorities.clone();
         // Its own limit on reaching the server, because the client's thread goes on when the future below is dropped.
         let reach = async move |uri: AMQPUri, runtime| {
-            let tls = OwnedTLSConfig::default();
+            let tls = OwnedTLSConfig { cert_chain: authorities.clone(), ..OwnedTLSConfig::default() };
             match timeout(limit, uri.connect_with_config_async(tls.as_ref(), &runtime)).await {
                 Ok(reached) => Ok(reached?),
                 Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),

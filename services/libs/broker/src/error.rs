@@ -41,7 +41,13 @@ impl Error {
             lapin::ErrorKind::ProtocolError(error) => refusal(error),
             _ => ErrorKind::Unavailable,
         };
-        Self::new(kind, operation, error.to_string())
+        let detail = error.to_string();
+        // Told apart by text alone: what rustls says comes through several libraries.
+        if detail.contains("invalid peer certificate") {
+            let way_out = "is its certificate authority in the file that PERITO_CA_FILE names, and this its name?";
+            return Self::new(ErrorKind::Invalid, operation, format!("{detail}; {way_out}"));
+        }
+        Self::new(kind, operation, detail)
     }
 
     pub(crate) fn late(operation: &'static str, limit: Duration) -> Self {

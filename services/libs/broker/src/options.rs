@@ -7,6 +7,8 @@ use std::{fmt, time::Duration};
 pub struct BrokerOptions {
     /// `amqp://USER:PASSWORD@HOST:PORT/VHOST`, or `amqps`.
     pub url: String,
+    /// Certificate authorities (PEM) that are trusted besides the machine's own.
+    pub certificate_authorities: Option<String>,
     /// The first part of the names of exchanges and queues.
     pub namespace: String,
     /// For a connection to be made.
@@ -24,6 +26,7 @@ impl BrokerOptions {
     pub fn new(url: impl Into<String>, namespace: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            certificate_authorities: None,
             namespace: namespace.into(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),

@@ -35,6 +35,20 @@ const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// A transaction that waits for us longer than this is given up by the server.
 const IDLE_TRANSACTION_TIMEOUT: &str = "60s";
 
+/// Why there is no connection. What only another configuration can mend is not worth another try.
+fn refused(place: &str, error: &sqlx::Error) -> Error {
+    // Told apart by text alone: what rustls says comes as an I/O error.
+    let text = error.to_string();
+    let way_out = if text.contains("invalid peer certificate") {
+        "is its certificate authority in the file that PERITO_CA_FILE names (or ?sslrootcert= of the URL), and this its name?"
+    } else if text.contains("does not support TLS") {
+        "turn it on there, or say ?sslmode=disable in the URL"
+    } else {
+        return Error::from_sqlx(place, error);
+    };
+    Error::new(ErrorKind::Invalid, format!("{place}: {text}; {way_out}"))
+}
+
 /// Perito's database. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -74,7 +88,7 @@ impl Database {
         let probe = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&connect))
             .await
             .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
-            .during(&place)?;
+            .map_err(|error| refused(&place, &error))?;
         // Nothing depends on a clean goodbye.
         drop(probe);
         let pool = |connections| {

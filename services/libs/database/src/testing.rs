@@ -16,6 +16,67 @@ pub struct TestDatabase {
     server: String,
 }
 
+/// The connections of any database, for a test that takes them away.
+pub fn pool(database: &Database) -> &sqlx::PgPool {
+    &database.control
+}
+
+/// A service with a login of its own, which may do what its role may and nothing else. [`TestDatabase::migrated`] makes the logins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// A member of `perito_coordinator`.
+    Coordinator,
+    /// A member of `perito_worker`.
+    Worker,
+}
+
+impl Service {
+    /// The login.
+    fn login(self) -> &'static str {
+        match self {
+            Self::Coordinator => "perito_test_coordinator",
+            Self::Worker => "perito_test_worker",
+        }
+    }
+
+    /// Its password, which must not be found anywhere.
+    fn password(self) -> String {
+        format!("hunter2-{}", self.login())
+    }
+
+    fn role(self) -> &'static str {
+        match self {
+            Self::Coordinator => "perito_coordinator",
+            Self::Worker => "perito_worker",
+        }
+    }
+
+    /// Makes its login. Logins belong to the whole server: another test may have made this one, or be making it now.
+    ///
+    /// # Panics
+    /// When the server cannot be used.
+    #[expect(clippy::expect_used, reason = "for tests only")]
+    pub async fn ensure_login(self, database: &Database) {
+        let (login, role, password) = (self.login(), self.role(), self.password());
+        let sql = format!(
+            "do $$ begin
+                 if not exists (select from pg_roles where rolname = '{login}') then
+                     create role {login} login password '{password}' in role {role};
+                 end if;
+             exception when duplicate_object or unique_violation then null;
+             end $$"
+        );
+        database.control.execute(sqlx::AssertSqlSafe(sql)).await.expect("make a login for a service");
+    }
+
+    /// The same place for this service's login.
+    pub fn url(self, url: &str) -> String {
+        let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        format!("{scheme}://{}:{}@{place}", self.login(), self.password())
+    }
+}
+
 /// The server for tests.
 ///
 /// # Panics
@@ -65,6 +126,9 @@ impl TestDatabase {
     pub async fn migrated_on(server: &str) -> Self {
         let test = Self::empty_on(server).await;
         test.database.migrate().await.expect("apply migrations");
+        for service in [Service::Coordinator, Service::Worker] {
+            service.ensure_login(&test.database).await;
+        }
         test
     }
 

@@ -11,7 +11,7 @@ use aws_sdk_s3::{
     primitives::ByteStream,
     types::{BucketLocationConstraint, CreateBucketConfiguration},
 };
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use bytes::Bytes;
 
 use crate::{
@@ -49,8 +49,18 @@ impl ObjectStore {
         let endpoint = options.endpoint.as_ref().map_or_else(|| "AWS".to_owned(), ToString::to_string);
         let credentials = credentials(options.access_key_id, options.secret_access_key)
             .map_err(|failure| Error::new("connect to the object store", endpoint.clone(), failure))?;
-        let http =
-            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let mut trust = TrustStore::default();
+        if let Some(authorities) = options.certificate_authorities {
+            trust = trust.with_pem_certificate(authorities);
+        }
+        let context = TlsContext::builder().with_trust_store(trust).build().map_err(|error| {
+            let failure = Failure::new(ErrorKind::Invalid, error.to_string());
+            Error::new("connect to the object store", endpoint.clone(), failure)
+        })?;
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(context)
+            .build_https();
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)

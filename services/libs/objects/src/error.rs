@@ -102,7 +102,15 @@ where
             SdkError::ConstructionFailure(_) => Self::new(ErrorKind::Invalid, DisplayErrorContext(&error).to_string()),
             // Whatever the network or a broken server does. A request that cannot even be sent fails the same way each time,
             // but that is told apart by text alone.
-            _ => Self::new(ErrorKind::Unavailable, chain(&error)),
+            _ => {
+                let detail = chain(&error);
+                if detail.contains("invalid peer certificate") {
+                    let way_out =
+                        "is its certificate authority in the file that PERITO_CA_FILE names, and this its name?";
+                    return Self::new(ErrorKind::Invalid, format!("{detail}; {way_out}"));
+                }
+                Self::new(ErrorKind::Unavailable, detail)
+            }
         }
     }
 }

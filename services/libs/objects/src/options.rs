@@ -17,6 +17,8 @@ pub struct ObjectStoreOptions {
     pub access_key_id: Option<String>,
     /// The access key's secret.
     pub secret_access_key: Option<String>,
+    /// Certificate authorities (PEM, which has to be well-formed) that are trusted besides the machine's own.
+    pub certificate_authorities: Option<String>,
     /// Whether the bucket's name stands in the path rather than in the host's name.
     pub force_path_style: bool,
     /// When checksums are sent and checked.
@@ -37,6 +39,7 @@ impl ObjectStoreOptions {
             region: region.into(),
             access_key_id: None,
             secret_access_key: None,
+            certificate_authorities: None,
             checksums: Checksums::default(),
             timeouts: Timeouts::default(),
             max_attempts: 6,

@@ -7,13 +7,17 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use crate::secret::{Secret, SecretError};
+use crate::{
+    secret::{Secret, SecretError},
+    tls,
+};
 
 /// How to reach Postgres.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Postgres")]
 pub struct DatabaseArgs {
-    /// A file that holds `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; or set PERITO_DATABASE_URL to the URL itself.
+    /// A file that holds `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; or set PERITO_DATABASE_URL to the URL itself. With
+    /// `?sslmode=verify-full` the server has to prove who it is, and has to anyway where PERITO_CA_FILE names who vouches for it.
     #[arg(long, env = "PERITO_DATABASE_URL_FILE", value_name = "FILE")]
     pub database_url_file: Option<PathBuf>,
     /// Connections for claims, heartbeats and requests.
@@ -31,7 +35,8 @@ impl DatabaseArgs {
     /// When nobody says, or the file cannot be read.
     pub fn url(&self) -> Result<Secret, SecretError> {
         let what = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";
-        Secret::require("PERITO_DATABASE_URL", self.database_url_file.as_deref(), what)
+        let url = Secret::require("PERITO_DATABASE_URL", self.database_url_file.as_deref(), what)?;
+        Ok(Secret::from(tls::trusting(url.expose())))
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`secret`] | where secrets come from, and text that never shows in logs |
 //! | [`telemetry`] | logs, with the trace id on every line |
 //! | [`export`] | spans to a collector, by OTLP |
+//! | [`tls`] | certificate authorities of one's own, and serving TLS |
 //! | [`trace`] | W3C Trace Context between processes |
 //! | [`health`] | `/healthz`, `/readyz`, `/metrics` |
 //! | [`lifecycle`] | SIGTERM: first soft, then hard |
@@ -20,6 +21,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod secret;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;
 
 pub use args::{BrokerArgs, DatabaseArgs, ObjectStoreArgs, ShutdownArgs, TelemetryArgs};

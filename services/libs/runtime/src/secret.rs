@@ -92,6 +92,12 @@ fn read(path: &Path) -> Result<Secret, String> {
     }
 }
 
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl FromStr for Secret {
     type Err = std::convert::Infallible;
 

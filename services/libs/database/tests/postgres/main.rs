@@ -13,6 +13,7 @@ mod lifecycle;
 mod planning;
 mod removal;
 mod results;
+mod roles;
 mod scale;
 mod schedules;
 mod schema;
