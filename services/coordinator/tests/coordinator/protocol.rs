@@ -123,6 +123,7 @@ async fn the_document_and_the_router_have_the_same_routes() {
         "get /v1/jobs/{id}/epochs",
         "get /v1/jobs/{id}/evaluation",
         "get /v1/jobs/{id}/leaderboard",
+        "get /v1/jobs/{id}/stages",
         "get /v1/models",
         "get /v1/models/{name}/history",
         "get /v1/models/{reference}",
