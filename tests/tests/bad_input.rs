@@ -175,7 +175,7 @@ async fn a_server_that_is_down_at_start_is_named() {
 #[tokio::test]
 async fn an_unknown_schema_is_refused() {
     let mut system = System::start().await;
-    sqlx::query("insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'future', true, '', 0)")
+    sqlx::query("insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'contract the future', true, '', 0)")
         .execute(system.pool())
         .await
         .unwrap();
