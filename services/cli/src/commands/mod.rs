@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod dataset;
+pub mod dlq;
 pub mod evaluate;
 pub mod export;
 pub mod images;
@@ -62,6 +63,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Job(command) => job::run(&context, command).await,
             Command::Model(command) => model::run(&context, command).await,
             Command::Worker(command) => worker::run(&context, command).await,
+            Command::Dlq(command) => dlq::run(&context, command).await,
             Command::Status(args) => status::run(&context, args).await,
             Command::Settings(command) => settings::run(&context, command).await,
             Command::Schedule(command) => schedule::run(&context, command).await,
