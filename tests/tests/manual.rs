@@ -3,6 +3,10 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
+use perito_domain::{
+    poison::{GIVE_UP_AFTER, SPLIT_AFTER, SPLIT_HALF_AFTER},
+    retry::{Again, MAX_ATTEMPTS, PLAN_BACKOFF, Trouble},
+};
 use perito_tests::{System, manual, process::binary};
 use regex::Regex;
 
@@ -202,6 +206,38 @@ fn the_reference_of_errors_names_each() {
     );
     let documented = in_tables("docs/reference/errors.md");
     assert_eq!(documented, named);
+}
+
+#[test]
+fn the_reference_of_retries_is_the_policy() {
+    let page = manual::page("docs/reference/retries.md");
+    let seconds = |wait: Duration| match wait.as_secs() {
+        seconds if seconds > 60 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    };
+    for trouble in Trouble::ALL {
+        let policy = trouble.policy();
+        let again = match policy.again {
+            Again::AfterBackoff(backoff) => {
+                format!("after {}, doubling to {}, with jitter", seconds(backoff.base), seconds(backoff.cap))
+            }
+            Again::AtOnce => "at once".to_owned(),
+            Again::Never => "never".to_owned(),
+        };
+        let row = format!("| `{trouble}` | {} | {again} |", if policy.counts { "yes" } else { "no" });
+        assert!(page.contains(&row), "{row}");
+    }
+    let named: BTreeSet<String> = Trouble::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(in_tables("docs/reference/retries.md"), named);
+    for row in [
+        format!("A task has {MAX_ATTEMPTS} attempts"),
+        format!("| {SPLIT_AFTER} crashes of a scoring task |"),
+        format!("| {SPLIT_HALF_AFTER} crash of a half |"),
+        format!("| {GIVE_UP_AFTER} crashes of a task with one image |"),
+        format!("after {}, doubling to {},", seconds(PLAN_BACKOFF.base), seconds(PLAN_BACKOFF.cap)),
+    ] {
+        assert!(page.contains(&row), "{row}");
+    }
 }
 
 #[test]

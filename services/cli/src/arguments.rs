@@ -105,6 +105,9 @@ pub enum Command {
     /// Workers: who lives, what they run; drain one before it is stopped
     #[command(subcommand)]
     Worker(commands::worker::WorkerCommand),
+    /// The dead-letter queue: messages that nobody could act on
+    #[command(subcommand)]
+    Dlq(commands::dlq::DlqCommand),
     /// How things stand: queues, throughput, workers, the last scoring run
     Status(commands::status::StatusArgs),
     /// Looks for faults in everything that Perito stands on, and says how to mend them

@@ -4,7 +4,7 @@ use std::{future::IntoFuture, sync::Arc};
 
 use anyhow::Context;
 use futures::FutureExt as _;
-use perito_broker::{BrokerOptions, Consumer, ErrorKind, Publisher};
+use perito_broker::{BrokerOptions, Consumer, DeadLetters, ErrorKind, Publisher};
 use perito_database::Database;
 use perito_domain::retry::{Backoff, ErrorClass};
 use perito_runtime::{health::Health, lifecycle::Shutdown, telemetry, tls};
@@ -51,6 +51,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("listen on {} (choose another address with --listen)", config.listen))?;
     let broker_options = config.broker_options()?;
     let publisher = broker(broker_options.clone()).await?;
+    let dead_letters = DeadLetters::new(broker_options.clone());
     let (wake, queues) = (Wake::default(), Queues::default());
     let loops = Loops {
         database: database.clone(),
@@ -65,7 +66,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(database.clone().keep_measuring());
     let limits = Limits::new(config.api.max_requests.into(), config.api.request_timeout);
     let health = checks(Health::new(shutdown.soft().clone(), metrics), &database, &publisher);
-    let router = api::router(App { database, wake, queues }, access, limits, health.router());
+    let router = api::router(App { database, wake, queues, dead_letters }, access, limits, health.router());
     tracing::info!(listen = %listener.local_addr().unwrap_or(config.listen), tls = tls.is_some(), "coordinator serving");
 
     // Readiness turns false at the signal, and the loops end; when load balancers have had the time to notice, no more connections are

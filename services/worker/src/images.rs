@@ -44,6 +44,8 @@ pub struct ImageSource {
     to_decode: Arc<AtomicUsize>,
     concurrency: usize,
     limits: Limits,
+    /// Fault injection, for tests of images that crash their worker: what is in the keys of such images.
+    poison: Option<Arc<str>>,
 }
 
 /// With how much an [`ImageSource`] works.
@@ -58,6 +60,9 @@ pub struct ImageSourceOptions {
     /// Memory for images that are fetched or decoded.
     pub memory: ImageMemory,
 }
+
+/// The variable that says which images crash this process; no option, for nobody but a test sets it.
+const POISON_VARIABLE: &str = "PERITO_FAULT_ABORT_ON_KEY";
 
 /// How much the decoding threads give way, from 0 to 19.
 const NICENESS: i32 = 10;
@@ -96,6 +101,7 @@ impl ImageSource {
             to_decode: Arc::default(),
             concurrency,
             limits,
+            poison: std::env::var(POISON_VARIABLE).ok().filter(|part| !part.is_empty()).map(Arc::from),
         })
     }
 
@@ -154,6 +160,9 @@ impl ImageSource {
     async fn load_one(&self, image: &ImageObject, contract: Arc<Preprocessing>) -> Result<Outcome, TaskError> {
         match self.fetched(image).await? {
             Ok((file, room)) => {
+                if self.poison.as_ref().is_some_and(|part| image.key.contains(&**part)) {
+                    std::process::abort();
+                }
                 let decoded = self.decoded(file, contract).await?;
                 drop(room);
                 Ok(decoded.map_err(|(reason, detail)| ImageFailure { image_id: image.id, reason, detail }))

@@ -48,7 +48,7 @@ pub async fn jobs(system: &System, jobs: &[String], undisturbed: &str, images: i
         }
     }
     let checks = [
-        ("tasks are stuck", "select count(*) from tasks where state <> 'succeeded'"),
+        ("tasks are stuck", "select count(*) from tasks where state not in ('succeeded', 'split')"),
         ("attempts have no end", "select count(*) from attempts where ended_at is null"),
         ("jobs count otherwise than their tasks", "select count(*) from (select j.id from jobs j join tasks t on t.job_id = j.id group by j.id
              having (j.images_scored, j.images_failed) is distinct from (sum(t.images_scored), sum(t.images_failed))) differ"),

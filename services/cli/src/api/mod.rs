@@ -1,6 +1,7 @@
 //! The coordinator's HTTP API. Every request has a timeout; what can be repeated is, a few times, with jitter.
 
 mod error;
+mod recovery;
 mod registry;
 pub mod schedules;
 pub mod tokens;

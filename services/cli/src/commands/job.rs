@@ -40,6 +40,12 @@ pub enum JobCommand {
     Set(SetArgs),
     /// Cancels a job that has not ended, and shows it
     Cancel(JobArgs),
+    /// Lets a failed job run again, and shows it: what failed of it starts anew, what succeeded stays
+    #[command(after_help = RETRY_HELP)]
+    Retry(RetryArgs),
+    /// Shows who worked on a job's tasks, and what came of it
+    #[command(after_help = ATTEMPTS_HELP)]
+    Attempts(AttemptsArgs),
     /// Shows the epochs of a training job
     Epochs(JobArgs),
     /// Shows what each stage of a scoring job has done with its time, and so what limits it
@@ -104,6 +110,49 @@ pub struct SetArgs {
     /// The most tasks that workers have at once, dispatched or running; none for no limit
     #[arg(long, value_name = "N", value_parser = limit)]
     concurrency: Option<Limit>,
+}
+
+const RETRY_HELP: &str = "\
+Tasks that have succeeded keep their results; the others start anew, with all their attempts. A job that has not ended is left as it is, so
+that asking twice is as good as once. A job that has succeeded or was cancelled stays as it is: submit another one.
+
+Examples:
+  perito job retry 0199a5f2-7c3e-7d51-9b1e-2f6c8a4d0e11
+  perito job retry 0199a5f2-7c3e-7d51-9b1e-2f6c8a4d0e11 --images    too many images failed, and they are mended";
+
+const ATTEMPTS_HELP: &str = "\
+docs/reference/retries.md says what follows from each class of error. For runs that have ended, the view task_attempts has the same.
+
+Examples:
+  perito job attempts 0199a5f2-7c3e-7d51-9b1e-2f6c8a4d0e11 --lost
+  perito --json job attempts 0199a5f2-7c3e-7d51-9b1e-2f6c8a4d0e11 --task 3 | jq '.attempts[].error'";
+
+/// What to try again.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// The job's id
+    #[arg(value_name = "ID")]
+    id: Uuid,
+    /// Also tries the images again that could not be scored
+    #[arg(long)]
+    images: bool,
+}
+
+/// Which attempts to show.
+#[derive(Debug, Args)]
+pub struct AttemptsArgs {
+    /// The job's id
+    #[arg(value_name = "ID")]
+    id: Uuid,
+    /// Only attempts on the task with this number
+    #[arg(long, value_name = "N")]
+    task: Option<i32>,
+    /// Only those that did not succeed
+    #[arg(long)]
+    lost: bool,
+    /// The most that are shown, the newest first, 1 to 500
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=500))]
+    limit: u16,
 }
 
 /// A limit, or none at all.
@@ -176,6 +225,10 @@ pub(super) async fn run(context: &Context, command: JobCommand) -> anyhow::Resul
             show(context, &api.change(id, &fields).await?)
         }
         JobCommand::Stages(args) => output.answer(&api.stages(args.id).await?, report::stages),
+        JobCommand::Retry(args) => show(context, &api.retry(args.id, args.images).await?),
+        JobCommand::Attempts(AttemptsArgs { id, task, lost, limit }) => {
+            output.answer(&api.attempts(id, task, lost, limit).await?, |list| report::attempts(&list.attempts))
+        }
         JobCommand::Epochs(args) => output.answer(&api.epochs(args.id).await?, |list| report::epochs(&list.epochs)),
         JobCommand::Leaderboard(args) => {
             output.answer(&api.leaderboard(args.id).await?, |board| report::leaderboard(&board.trials))

@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod dataset;
+pub mod dlq;
 pub mod doctor;
 pub mod evaluate;
 pub mod export;
@@ -64,6 +65,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Model(command) => model::run(&context, command).await,
             Command::Worker(command) => worker::run(&context, command).await,
             Command::Doctor(args) => doctor::run(&context, args).await,
+            Command::Dlq(command) => dlq::run(&context, command).await,
             Command::Status(args) => status::run(&context, args).await,
             Command::Settings(command) => settings::run(&context, command).await,
             Command::Schedule(command) => schedule::run(&context, command).await,

@@ -4,13 +4,13 @@ use axum::extract::State;
 use perito_database::JobChange;
 use perito_domain::spec::MAX_CONCURRENCY;
 use serde::{Deserialize, Deserializer};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
     App,
-    extract::{Json, Path},
+    extract::{Json, Path, Query},
     jobs::{Job, MAX_PRIORITY},
     problem::Problem,
     refusals,
@@ -22,6 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(pause_job))
         .routes(routes!(resume_job))
         .routes(routes!(cancel_job))
+        .routes(routes!(retry_job))
 }
 
 /// What to change of a job. What is absent stays as it is.
@@ -147,5 +148,44 @@ async fn resume_job(State(app): State<App>, Path(id): Path<Uuid>) -> Result<axum
 async fn cancel_job(State(app): State<App>, Path(id): Path<Uuid>) -> Result<axum::Json<Job>, Problem> {
     let job = app.database.cancel(id).await?;
     tracing::info!(job.id = %id, "job cancelled");
+    Ok(axum::Json(job.into()))
+}
+
+/// What to try again.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RetryJob {
+    /// Also the images that could not be scored.
+    #[serde(default)]
+    #[param(default = false)]
+    images: bool,
+}
+
+/// Let a failed job run again.
+///
+/// Its tasks that have succeeded keep their results; the others start anew, with all their attempts. A job that has not ended is left as it
+/// is, so that asking twice is as good as once.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs/{id}/retry",
+    tag = "jobs",
+    params(("id" = Uuid, Path, description = "The job"), RetryJob),
+    responses(
+        (status = 200, description = "The job, running", body = Job),
+        refusals::NotFound,
+        refusals::Conflict,
+        refusals::Any,
+    ),
+)]
+async fn retry_job(
+    State(app): State<App>,
+    Path(id): Path<Uuid>,
+    Query(retry): Query<RetryJob>,
+) -> Result<axum::Json<Job>, Problem> {
+    let job = app.database.retry_job(id, retry.images).await?;
+    tracing::info!(job.id = %id, retry.images = retry.images, "job runs again");
+    app.wake.planner().notify_one();
+    app.wake.dispatcher(job.kind).notify_one();
     Ok(axum::Json(job.into()))
 }

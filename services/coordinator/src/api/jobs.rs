@@ -30,7 +30,7 @@ use super::{
 };
 
 /// The largest page of a listing, and the page when none is asked for.
-const MAX_PAGE: u16 = 500;
+pub(super) const MAX_PAGE: u16 = 500;
 const DEFAULT_PAGE: u16 = 50;
 const DEFAULT_PRIORITY: u8 = 4;
 pub(super) const MAX_PRIORITY: u8 = 9;

@@ -5,9 +5,11 @@
 
 mod access;
 mod aliases;
+mod attempts;
 mod comparisons;
 mod control;
 mod datasets;
+mod dead_letters;
 mod document;
 mod evaluation;
 mod extract;
@@ -34,6 +36,7 @@ use axum::{
     http::{Method, Uri},
     middleware,
 };
+use perito_broker::DeadLetters;
 use perito_database::Database;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -54,6 +57,8 @@ pub struct App {
     pub wake: Wake,
     /// What the broker holds, as this process's loops saw it.
     pub queues: Queues,
+    /// What nobody could act on, where it waits for a person.
+    pub dead_letters: DeadLetters,
 }
 
 /// Every route of the service: `/v1`, `/docs` and those of `health`.
@@ -79,7 +84,9 @@ pub fn router(app: App, access: Access, limits: Limits, health: Router) -> Route
 fn resources() -> (Router<App>, OpenApi) {
     OpenApiRouter::with_openapi(document::preamble())
         .merge(jobs::routes())
+        .merge(attempts::routes())
         .merge(control::routes())
+        .merge(dead_letters::routes())
         .merge(leaderboard::routes())
         .merge(schedules::routes())
         .merge(images::routes())

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `planner` | freezes one queued job into tasks | the dispatcher |
 //! | `dispatcher` (one for each kind) | publishes runnable tasks, up to the window | |
-//! | `lease_reaper` | returns tasks whose worker has died | the dispatcher |
+//! | `lease_reaper` | returns tasks whose worker has died, or splits them | the dispatcher |
 //! | `message_reaper` | returns dispatched tasks whose message is gone | the dispatcher |
 //! | `worker_registry` | forgets workers that are gone | |
 //! | `finisher` | ends jobs whose tasks have ended | |
@@ -104,7 +104,7 @@ pub fn start(loops: &Loops, shutdown: &Shutdown) {
     }
     spawn(shutdown, often, Arc::default(), Finisher { database: database.clone() });
     spawn(shutdown, often, wake.scheduler(), Scheduler::new(database.clone(), wake.clone()));
-    let lease_reaper = LeaseReaper { database: database.clone(), wake: wake.clone() };
+    let lease_reaper = LeaseReaper::new(database.clone(), wake.clone());
     spawn(shutdown, often, Arc::default(), lease_reaper);
     let message_reaper = MessageReaper {
         database: database.clone(),

@@ -6,7 +6,7 @@ use lapin::{
     Connection, ConnectionProperties,
     options::{ExchangeDeleteOptions, QueueDeleteOptions},
 };
-use perito_broker::{BrokerOptions, Consumer, Delivery, Publisher, Topology};
+use perito_broker::{BrokerOptions, Consumer, DeadLetters, Delivery, Publisher, Topology};
 use perito_coordinator::{
     api::{self, Access, App, Limits},
     config::{IntakeArgs, LoopArgs},
@@ -50,7 +50,12 @@ impl Coordinator {
         let options =
             DatabaseOptions { url: Service::Coordinator.url(&test.url), control_connections: 6, bulk_connections: 3 };
         let database = Database::connect(&options).await.unwrap();
-        let app = App { database: database.clone(), wake: Wake::default(), queues: seen.clone() };
+        let app = App {
+            database: database.clone(),
+            wake: Wake::default(),
+            queues: seen.clone(),
+            dead_letters: DeadLetters::new(own_queues()),
+        };
         let router = api::router(app, Access::Tokens, limits, axum::Router::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -165,11 +170,15 @@ pub(crate) struct Queues(pub(crate) BrokerOptions);
 
 impl Queues {
     pub(crate) fn new() -> Self {
-        let url = std::env::var("PERITO_AMQP_URL").expect(
-            "PERITO_AMQP_URL is not set: run `make test`, or `eval \"$(deploy/local/stack env)\"` with a stack up",
-        );
-        Self(BrokerOptions::new(url, format!("test-{}", Uuid::now_v7().simple())))
+        Self(own_queues())
     }
+}
+
+/// A namespace that nobody else uses.
+fn own_queues() -> BrokerOptions {
+    let url = std::env::var("PERITO_AMQP_URL")
+        .expect("PERITO_AMQP_URL is not set: run `make test`, or `eval \"$(deploy/local/stack env)\"` with a stack up");
+    BrokerOptions::new(url, format!("test-{}", Uuid::now_v7().simple()))
 }
 
 impl Drop for Queues {

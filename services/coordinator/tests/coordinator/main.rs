@@ -11,5 +11,6 @@ mod jobs;
 mod loops;
 mod process;
 mod protocol;
+mod recovery;
 mod registry;
 mod schedules;

@@ -14,12 +14,14 @@
 //! | [`feed`] | what is consumed: task messages, events of an object store |
 //! | [`delivery`] | one message in hand, to be settled |
 //! | [`inspect`] | how the broker stands, for whoever looks for a fault |
+//! | [`dead_letters`] | what nobody could act on, in a person's hands |
 //! | [`error`] | what can go wrong, by kind |
 //!
 //! To add a kind of task: nothing here; each [`perito_domain::lifecycle::JobKind`] has a queue of its own.
 
 mod connection;
 mod consumer;
+mod dead_letters;
 mod delivery;
 mod error;
 mod feed;
@@ -29,6 +31,7 @@ mod publisher;
 mod topology;
 
 pub use consumer::Consumer;
+pub use dead_letters::{DeadLetter, DeadLetters, MAX_LOOKED_THROUGH};
 pub use delivery::Delivery;
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Inspection, QueueInspection, inspect};

@@ -238,7 +238,7 @@ pub(crate) async fn end_task(tx: &mut PgConnection, lease: &Lease, scored: usize
     .await
     .during("end the task")?;
     exactly_one(ended.rows_affected(), lease)?;
-    end_attempt(tx, lease, "succeeded", None).await
+    end_attempt(tx, lease, "succeeded", None, None).await
 }
 
 async fn insert_failures(tx: &mut PgConnection, lease: &Lease, failures: &[ImageFailure]) -> Result<()> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use perito_domain::{
     lifecycle::{JobKind, TaskEvent, TaskState},
-    retry::ErrorClass,
+    poison::is_suspect,
+    retry::{Again, ErrorClass, Trouble},
     spec::JobSpec,
 };
 use sqlx::{PgConnection, postgres::types::PgInterval};
@@ -86,6 +87,8 @@ pub enum DropReason {
     NotYet,
     /// It was taken back after this message was sent, or ran since; if it waits, another message is for it.
     Overtaken,
+    /// It may be what crashes workers, and this worker has another such task in hand: it was taken back, and comes again soon.
+    Suspect,
     /// There is no such task.
     Unknown,
 }
@@ -98,6 +101,7 @@ impl DropReason {
             Self::Held => "held",
             Self::NotYet => "not_yet",
             Self::Overtaken => "overtaken",
+            Self::Suspect => "suspect",
             Self::Unknown => "unknown",
         }
     }
@@ -130,11 +134,14 @@ impl Database {
                     lease_expires_at = now() + $3, started_at = now()
                 from locked l, jobs j
                 where t.id = l.id and l.state = any($4) and l.attempt + 1 = $5 and j.id = t.job_id and j.state = 'running' and j.paused_at is null
-                returning t.id, t.job_id, t.kind, t.attempt, t.image_ids, j.spec, j.model_id, j.dataset_id, j.run_date
+                returning t.id, t.job_id, t.kind, t.attempt, t.image_ids, t.parent_id is not null as is_half, t.crashes,
+                          j.spec, j.model_id, j.dataset_id, j.run_date
             ), recorded as (
                 insert into attempts (task_id, attempt, worker) select id, attempt, $2 from claimed
             )
-            select id, job_id, kind, attempt, image_ids, spec, model_id, dataset_id, run_date as "run_date!" from claimed
+            select id, job_id, kind, attempt, image_ids, is_half as "is_half!", crashes, spec, model_id, dataset_id,
+                   run_date as "run_date!"
+            from claimed
             "#,
             task_id,
             worker,
@@ -148,6 +155,10 @@ impl Database {
         let Some(row) = claimed else {
             return why_not(&mut tx, task_id, attempt).await.map(Claim::Dropped);
         };
+        if is_suspect(row.is_half, row.crashes.unsigned_abs()) && has_another_suspect(&mut tx, row.id, worker).await? {
+            tx.rollback().await.during("roll the claim back")?;
+            return self.put_off(row.id, attempt).await.map(|()| Claim::Dropped(DropReason::Suspect));
+        }
         let model = match row.model_id {
             Some(id) => Some(models::by_id(&mut tx, id).await?),
             None => None,
@@ -172,6 +183,21 @@ impl Database {
             run_date: row.run_date,
             images,
         })))
+    }
+
+    /// Takes a suspect back for a moment. Its message means nothing any more.
+    async fn put_off(&self, task_id: Uuid, attempt: u32) -> Result<()> {
+        sqlx::query!(
+            "update tasks set state = 'runnable', attempt = attempt + 1, not_before = now() + interval '1 second'
+             where id = $1 and attempt + 1 = $2 and state = any($3)",
+            task_id,
+            i32::try_from(attempt).unwrap_or(i32::MAX),
+            &TaskEvent::Recall.sources()
+        )
+        .execute(&self.control)
+        .await
+        .during("put a suspect off")?;
+        Ok(())
     }
 
     /// Renews leases, all in one statement. The tasks that are still held; a lease that is not among them is lost.
@@ -212,7 +238,7 @@ impl Database {
         .await
         .during("release the task")?;
         exactly_one(moved.rows_affected(), lease)?;
-        end_attempt(&mut tx, lease, "released", None).await?;
+        end_attempt(&mut tx, lease, "released", Some(Trouble::Shutdown), None).await?;
         tx.commit().await.during("commit the release")
     }
 
@@ -232,7 +258,7 @@ impl Database {
             lease.task_id,
             lease.attempt,
             &TaskEvent::Fail.sources(),
-            class == ErrorClass::Transient,
+            Trouble::from(class).policy().again != Again::Never,
             interval(backoff),
             error
         )
@@ -244,10 +270,28 @@ impl Database {
             TaskState::Runnable => (AfterFailure::Retried, "retried"),
             _ => (AfterFailure::Failed, "failed"),
         };
-        end_attempt(&mut tx, lease, outcome, Some(error)).await?;
+        end_attempt(&mut tx, lease, outcome, Some(class.into()), Some(error)).await?;
         tx.commit().await.during("commit the failure")?;
         Ok(after)
     }
+}
+
+/// Whether a worker has claimed another task that may be what crashes workers. Its claims of such tasks wait here for each other.
+async fn has_another_suspect(tx: &mut PgConnection, task_id: Uuid, worker: &str) -> Result<bool> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('suspects'), hashtext($1))", worker)
+        .execute(&mut *tx)
+        .await
+        .during("lock the worker's suspects")?;
+    sqlx::query_scalar!(
+        r#"select exists (select from tasks
+                          where kind = 'score' and state = 'running' and worker = $2 and id <> $1 and lease_expires_at > now()
+                            and (parent_id is not null or crashes > 0)) as "exists!""#,
+        task_id,
+        worker
+    )
+    .fetch_one(tx)
+    .await
+    .during("look for another suspect")
 }
 
 async fn why_not(tx: &mut PgConnection, task_id: Uuid, attempt: u32) -> Result<DropReason> {
@@ -258,7 +302,7 @@ async fn why_not(tx: &mut PgConnection, task_id: Uuid, attempt: u32) -> Result<D
     let Some(task) = task else { return Ok(DropReason::Unknown) };
     Ok(match stored::<TaskState>(&task.state)? {
         TaskState::Running => DropReason::Held,
-        TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled => DropReason::Finished,
+        TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled | TaskState::Split => DropReason::Finished,
         TaskState::Runnable | TaskState::Dispatched if task.attempt.unsigned_abs() + 1 != attempt => {
             DropReason::Overtaken
         }
@@ -275,14 +319,16 @@ pub(crate) async fn end_attempt(
     tx: &mut PgConnection,
     lease: &Lease,
     outcome: &str,
+    class: Option<Trouble>,
     error: Option<&str>,
 ) -> Result<()> {
     sqlx::query!(
-        "update attempts set ended_at = now(), outcome = $3, error = $4 where task_id = $1 and attempt = $2",
+        "update attempts set ended_at = now(), outcome = $3, error = $4, error_class = $5 where task_id = $1 and attempt = $2",
         lease.task_id,
         lease.attempt,
         outcome,
-        error
+        error,
+        class.map(Trouble::as_str)
     )
     .execute(tx)
     .await

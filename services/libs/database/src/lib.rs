@@ -24,6 +24,7 @@
 //! | [`sweeps`] | runs of a sweep, its leaderboard and its winner |
 //! | [`workers`] | who lives, and who is to take nothing new |
 //! | [`reap`] | dead leases and lost messages |
+//! | [`attempts`], [`retry`] | what became of each attempt; a failed job runs again |
 //! | [`finish`] | jobs whose tasks have ended |
 //! | [`inspect`] | how the server stands, for whoever looks for a fault |
 //! | [`overview`] | what waits, and for how long |
@@ -38,6 +39,7 @@
 
 pub mod aliases;
 pub mod archive;
+pub mod attempts;
 pub mod commit;
 pub mod comparison;
 pub mod control;
@@ -63,6 +65,7 @@ pub mod plan;
 pub mod pool;
 pub mod reap;
 pub mod removal;
+pub mod retry;
 pub mod schedules;
 pub mod settings;
 pub mod stages;
@@ -75,6 +78,7 @@ pub mod workers;
 
 pub use aliases::{AliasMove, Gate, GateCheck, Promotion};
 pub use archive::{Archive, ArchiveLock, ArchiveState, PresentMonth};
+pub use attempts::{Attempt, AttemptFilter};
 pub use commit::{EpochRow, Measurement, Prediction, Provenance, ScoreResult};
 pub use comparison::{Comparison, Contender};
 pub use control::JobChange;

@@ -19,6 +19,8 @@ text_enum! {
         Unsupported = "unsupported",
         /// The image is truncated or broken.
         Corrupt = "corrupt",
+        /// Every worker that had it alone died, as of an abort in a decoder or for want of memory.
+        CrashedWorker = "crashed_worker",
     }
 }
 

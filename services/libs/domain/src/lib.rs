@@ -13,6 +13,7 @@
 //! | [`spec`] | what a user submits: `train`, `score`, `evaluate` |
 //! | [`schedule`] | when jobs are submitted by themselves: fire times, and what becomes of them |
 //! | [`lifecycle`] | states of jobs and tasks and the moves between them |
+//! | [`poison`] | what becomes of a task whose worker died |
 //! | [`window`] | which tasks hold the places in the broker |
 //! | [`message`] | the checked form of a task message |
 //! | [`retry`] | error classes and what follows from each |
@@ -42,6 +43,7 @@ pub mod month;
 pub mod names;
 pub mod parameters;
 pub mod photograph;
+pub mod poison;
 pub mod preprocessing;
 pub mod random;
 pub mod retry;

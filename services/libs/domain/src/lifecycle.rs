@@ -57,7 +57,29 @@ text_enum! {
         Failed = "failed",
         /// Its job was cancelled or failed.
         Cancelled = "cancelled",
+        /// Its workers died: two tasks with half of its images each take its place.
+        Split = "split",
     }
+}
+
+/// A task as far as its life cycle goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TaskRow {
+    /// Where it is.
+    pub state: TaskState,
+    /// The fencing token: the number of the last attempt.
+    pub attempt: u32,
+}
+
+/// What an event has to know of the task that it happens to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fence {
+    /// Nothing: it is decided in the database, where the task is locked.
+    None,
+    /// The attempt that comes next, as a message has it.
+    Next,
+    /// The attempt that runs, as its worker has it.
+    Held,
 }
 
 /// What can happen to a task.
@@ -82,13 +104,21 @@ pub enum TaskEvent {
     Release,
     /// The lease ran out, and attempts are left.
     Expire,
+    /// The lease ran out, and no attempts are left.
+    Exhaust,
+    /// The lease ran out, and one of its images may be what crashes workers: see [`crate::poison`].
+    Split,
+    /// The lease ran out, and its one image is what crashes workers: the task ends with that image as a failure.
+    GiveUp,
     /// Its job ended without it.
     Cancel,
+    /// An operator lets its failed job run again.
+    Reopen,
 }
 
 impl TaskEvent {
     /// Every event.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Dispatch,
         Self::LoseMessage,
         Self::Recall,
@@ -98,22 +128,50 @@ impl TaskEvent {
         Self::Fail,
         Self::Release,
         Self::Expire,
+        Self::Exhaust,
+        Self::Split,
+        Self::GiveUp,
         Self::Cancel,
+        Self::Reopen,
     ];
 
     /// The state that follows when this happens in `state`, or `None` when it cannot.
     pub fn apply(self, state: TaskState) -> Option<TaskState> {
-        use TaskState::{Cancelled, Dispatched, Failed, Runnable, Running, Succeeded};
+        use TaskState::{Cancelled, Dispatched, Failed, Runnable, Running, Split, Succeeded};
         match (self, state) {
             (Self::Dispatch, Runnable) => Some(Dispatched),
             (Self::LoseMessage | Self::Recall, Dispatched) => Some(Runnable),
             (Self::Claim, Dispatched) => Some(Running),
-            (Self::Succeed, Running) => Some(Succeeded),
+            (Self::Succeed | Self::GiveUp, Running) => Some(Succeeded),
             (Self::Retry | Self::Release | Self::Expire, Running) => Some(Runnable),
-            (Self::Fail, Running) => Some(Failed),
+            (Self::Fail | Self::Exhaust, Running) => Some(Failed),
+            (Self::Split, Running) => Some(Split),
+            (Self::Reopen, Failed | Cancelled) => Some(Runnable),
             (Self::Cancel, Runnable | Dispatched | Running) => Some(Cancelled),
             _ => None,
         }
+    }
+
+    /// Whose word counts: which attempt number it has to come with.
+    pub fn fence(self) -> Fence {
+        match self {
+            Self::Claim => Fence::Next,
+            Self::Succeed | Self::Retry | Self::Fail | Self::Release => Fence::Held,
+            _ => Fence::None,
+        }
+    }
+
+    /// The task that follows when this happens with the attempt number `token`, or `None` when it cannot. This is the whole rule: the
+    /// model of the life cycle is explored by it, and a test holds the SQL to it.
+    pub fn step(self, task: TaskRow, token: u32) -> Option<TaskRow> {
+        let allowed = match self.fence() {
+            Fence::None => true,
+            Fence::Next => token == task.attempt + 1,
+            Fence::Held => token == task.attempt,
+        };
+        let state = self.apply(task.state).filter(|_| allowed)?;
+        let moves_the_fence = matches!(self, Self::Claim | Self::Recall);
+        Some(TaskRow { state, attempt: task.attempt + u32::from(moves_the_fence) })
     }
 
     /// The states in which this can happen, as stored.
@@ -132,9 +190,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_leaves_a_final_state() {
-        for state in [TaskState::Succeeded, TaskState::Failed, TaskState::Cancelled] {
-            for event in TaskEvent::ALL {
+    fn nothing_leaves_a_final_state_but_by_an_operators_hand() {
+        for state in [TaskState::Succeeded, TaskState::Failed, TaskState::Cancelled, TaskState::Split] {
+            for event in TaskEvent::ALL.into_iter().filter(|event| *event != TaskEvent::Reopen) {
                 assert_eq!(event.apply(state), None, "{event:?} in {state}");
             }
         }
@@ -143,13 +201,14 @@ mod tests {
     #[test]
     fn results_are_committed_only_by_a_lease_holder() {
         assert_eq!(TaskEvent::Succeed.sources(), ["running"]);
+        assert_eq!(TaskEvent::Reopen.sources(), ["failed", "cancelled"], "what has results keeps them");
         assert_eq!(TaskEvent::Claim.sources(), ["dispatched"], "what was recalled is not claimed");
         assert_eq!(TaskEvent::Cancel.sources(), ["runnable", "dispatched", "running"]);
     }
 
     #[test]
     fn every_open_state_leads_to_every_final_state() {
-        for end in [TaskState::Succeeded, TaskState::Failed, TaskState::Cancelled] {
+        for end in [TaskState::Succeeded, TaskState::Failed, TaskState::Cancelled, TaskState::Split] {
             let mut reached = vec![TaskState::Runnable];
             let mut next = 0;
             while next < reached.len() {

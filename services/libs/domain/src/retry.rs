@@ -1,15 +1,14 @@
-//! Error classes, and what follows from each.
+//! Error classes, and what follows from each: [`Trouble::policy`] is the whole retry policy of tasks. `docs/reference/retries.md` shows it, and a
+//! test compares.
 //!
-//! | class | examples | what follows |
-//! |---|---|---|
-//! | transient | S3 5xx, network, serialization failure | the task is retried with backoff while attempts are left |
-//! | permanent | bad specification, missing model, NaN loss | the task, and with it the job, fails at once |
-//!
-//! The third class, an image that cannot be scored, is a result and not an error: see [`crate::failure`].
+//! Whether trying again can help is decided where an error arises: its [`ErrorClass`]. An image that cannot be scored is a result and not an
+//! error: see [`crate::failure`].
 
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
+
+use crate::text_enum::text_enum;
 
 /// Whether trying again can help. Decided where an error arises and carried by the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +29,71 @@ impl ErrorClass {
     }
 }
 
+text_enum! {
+    /// What may end an attempt before its work is done; as stored in `attempts.error_class`.
+    Trouble ("class of trouble") {
+        /// The worker met an error that may pass.
+        Transient = "transient",
+        /// The worker met an error that trying again does not mend.
+        Permanent = "permanent",
+        /// The worker was not heard of in time: it died, hangs, or is cut off.
+        Silent = "silent",
+        /// The database was away when the lease ran out.
+        Outage = "outage",
+        /// The worker gave the task back because it was told to stop.
+        Shutdown = "shutdown",
+    }
+}
+
+impl From<ErrorClass> for Trouble {
+    fn from(class: ErrorClass) -> Self {
+        match class {
+            ErrorClass::Transient => Self::Transient,
+            ErrorClass::Permanent => Self::Permanent,
+        }
+    }
+}
+
+/// What follows from trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether the attempt counts against the task's limit of [`MAX_ATTEMPTS`].
+    pub counts: bool,
+    /// Whether, and when, the task is tried again while attempts are left.
+    pub again: Again,
+}
+
+/// When a task is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// After a wait that grows.
+    AfterBackoff(Backoff),
+    /// As soon as it is dispatched.
+    AtOnce,
+    /// It is not.
+    Never,
+}
+
+/// Attempts of one task that may count. Changing it takes a migration too: it is the default of `tasks.max_attempts`.
+pub const MAX_ATTEMPTS: u32 = 5;
+
+impl Trouble {
+    /// What follows. A scoring task whose workers fall silent does not use its attempts up: see [`crate::poison`].
+    pub const fn policy(self) -> Policy {
+        let (counts, again) = match self {
+            Self::Transient => (true, Again::AfterBackoff(TASK_BACKOFF)),
+            Self::Permanent => (true, Again::Never),
+            Self::Silent => (true, Again::AtOnce),
+            Self::Outage | Self::Shutdown => (false, Again::AtOnce),
+        };
+        Policy { counts, again }
+    }
+}
+
 /// Exponential backoff with equal jitter: between half and all of `base * 2^n`, never above `cap`.
 ///
 /// Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     /// The longest wait after the first failure.
     pub base: Duration,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod consuming;
+mod dead_letters;
 mod harness;
 mod options;
 mod outages;
