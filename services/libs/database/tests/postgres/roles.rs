@@ -100,7 +100,8 @@ async fn no_service_can_drop_truncate_or_alter_anything() {
     let mut coordinator = PgConnection::connect(&Service::Coordinator.url(&world.test.url)).await.unwrap();
     for forbidden in [
         "insert into predictions select * from predictions",
-        "insert into image_failures select * from image_failures",
+        // It may add one, for an image that kills workers.
+        "update image_failures set detail = 'nothing happened'",
         "delete from api_tokens",
         "update human_labels set severity = 'minor'",
     ] {
