@@ -256,6 +256,7 @@ fn statements(sql: &str) -> Vec<String> {
 /// What in a migration would break processes of the release before.
 fn breaks(sql: &str) -> Vec<String> {
     let mut found = Vec::new();
+    let dropped = Regex::new(r"\bdrop\s+(\w+)").unwrap();
     for statement in statements(sql) {
         // Only what changes something that was there; `create` makes what nobody reads yet.
         if !["alter", "drop", "truncate", "revoke"].iter().any(|verb| statement.starts_with(verb)) {
@@ -266,7 +267,6 @@ fn breaks(sql: &str) -> Vec<String> {
                 found.push(format!("{what}: {statement}"));
             }
         }
-        let dropped = Regex::new(r"\bdrop\s+(\w+)").unwrap();
         if dropped.captures_iter(&statement).any(|found| !DROPPABLE.contains(&&found[1])) {
             found.push(format!("something is dropped: {statement}"));
         }
