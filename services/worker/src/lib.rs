@@ -12,6 +12,7 @@
 //! | [`artifacts`] | model files from S3, checked and cached |
 //! | [`images`] | an image from S3 to pixels: fetch and decode |
 //! | [`fetching`], [`budget`] | how many images are fetched at once, and with how much memory |
+//! | [`gpu`] | what the GPU says of itself, as metrics |
 //! | [`stall`] | what each stage of scoring does with its time |
 //! | [`score`], [`train`], [`evaluate`], [`sweep`] | the work itself, a module for each kind of task |
 //! | [`labelled`], [`pixel_cache`] | a labelled split, decoded once, and batches of it |
@@ -29,6 +30,7 @@ pub mod error;
 pub mod evaluate;
 pub mod execute;
 pub mod fetching;
+pub mod gpu;
 pub mod images;
 pub mod intake;
 pub mod labelled;

@@ -9,7 +9,7 @@ use perito_objects::{Checksums, ObjectStore, ObjectStoreOptions};
 use perito_runtime::{args, health::Health, lifecycle::Shutdown, telemetry, tls};
 use perito_worker::{
     config::{Config, Invocation},
-    predict,
+    gpu, predict,
     service::{self, Context},
 };
 
@@ -61,6 +61,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     );
 
     tokio::spawn(database.clone().keep_measuring());
+    if let Some(index) = context.device.device().gpu_index() {
+        gpu::keep_measuring(index);
+    }
     if let Some(address) = config.work.listen {
         let health = Health::new(shutdown.soft().clone(), metrics)
             .check("database", move || {

@@ -98,7 +98,15 @@ impl DeviceRequest {
 impl Device {
     /// Whether it is a GPU.
     pub fn is_gpu(self) -> bool {
-        matches!(self.0, tch::Device::Cuda(_))
+        self.gpu_index().is_some()
+    }
+
+    /// The number that CUDA gives it, if it is a GPU.
+    pub fn gpu_index(self) -> Option<usize> {
+        match self.0 {
+            tch::Device::Cuda(number) => Some(number),
+            _ => None,
+        }
     }
 }
 
