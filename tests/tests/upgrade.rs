@@ -8,12 +8,14 @@
 use std::{path::Path, time::Duration};
 
 use lapin::{Connection, ConnectionProperties};
-use perito_domain::Severity;
+use perito_domain::{Severity, lifecycle::JobKind};
+use perito_proto::v1;
 use perito_tests::{
     Process, System, models,
     photographs::photograph,
     system::{PATIENCE, free_address},
 };
+use prost::Message as _;
 use regex::Regex;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor};
@@ -230,6 +232,102 @@ async fn messages_of_an_unknown_version_are_parked_and_counted_and_their_tasks_a
     assert!(worker.log().contains("unknown schema version 2"), "{}", worker.log());
     let metrics = reqwest::get(format!("http://{listen}/metrics")).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("perito_messages_dead_lettered_total{kind=\"score\"} 1"), "{metrics}");
+}
+
+/// The ids of what `perito dlq list` shows.
+async fn dead_letters(system: &System) -> Vec<String> {
+    let (code, list, errors) = system.perito(&["--json", "dlq", "list"]).await;
+    assert_eq!(code, 0, "{errors}");
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    list["dead_letters"].as_array().unwrap().iter().map(|letter| letter["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// `perito dlq replay` of these, one message each.
+async fn replay(system: &System, ids: &[String]) {
+    let arguments: Vec<&str> = ["dlq", "replay"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+    let (code, output, errors) = system.perito(&arguments).await;
+    assert_eq!(code, 0, "{errors}");
+    assert!(ids.iter().all(|id| output.contains(&format!("{id}: 1 sent again"))), "{output}");
+}
+
+/// A worker of the release before, to which today's messages are of an unknown version: it parks them, as today's parks those of the
+/// next release.
+async fn park(channel: &lapin::Channel, queue: &str, messages: usize) {
+    let started = std::time::Instant::now();
+    let mut parked = 0;
+    while parked < messages {
+        let options = lapin::options::BasicGetOptions { no_ack: false };
+        match channel.basic_get(queue.into(), options).await.unwrap() {
+            Some(message) => {
+                let options = lapin::options::BasicRejectOptions { requeue: false };
+                message.acker.reject(options).await.unwrap();
+                parked += 1;
+            }
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+        assert!(started.elapsed() < PATIENCE, "{parked} of {messages} messages in {queue}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_old_worker_has_parked_comes_back_by_replay_after_the_upgrade_and_is_done_exactly_once() {
+    let mut system = System::start().await;
+    let model = models::import(&system, "cheap").await;
+    let ids = photographs(&system, "replayed").await;
+    // Nothing but the replay brings a message back: this coordinator would wait an hour before it takes one for lost.
+    system.coordinator.signal("TERM");
+    assert!(system.coordinator.wait(Duration::from_secs(30)).await.success(), "{}", system.coordinator.log());
+    let patient = [("PERITO_LOST_AFTER".to_owned(), "1h".to_owned())];
+    system.coordinator = system.run_with("perito-coordinator", &[], &patient);
+    system.wait_until_ready().await;
+    let job = score(&system, &model, "replayed").await;
+    system.wait_for(&job, "dispatch", |job| job["tasks"]["dispatched"] == 3).await;
+
+    let connection = Connection::connect(&system.broker().url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let queue = system.topology().queue(JobKind::Score);
+    park(&channel, &queue, 3).await;
+    let started = std::time::Instant::now();
+    while dead_letters(&system).await.len() < 3 {
+        assert!(started.elapsed() < PATIENCE, "{:?}", dead_letters(&system).await);
+    }
+    let parked = dead_letters(&system).await;
+    // Sent again before the upgrade, it is parked again.
+    replay(&system, &parked[..1]).await;
+    park(&channel, &queue, 1).await;
+    while dead_letters(&system).await.len() < 3 {
+        assert!(started.elapsed() < PATIENCE, "{:?}", dead_letters(&system).await);
+    }
+
+    // The upgrade. Of one message a copy is in the broker, too, which may double anything.
+    let twice = v1::TaskMessage::from(system.messages(&job).await.swap_remove(0)).encode_to_vec();
+    let listen = free_address();
+    let arguments = ["--name", "new", "--listen", &listen, "--compute-threads", "1", "--decode-threads", "1"];
+    let worker = system.run("perito-worker", &arguments);
+    replay(&system, &parked).await;
+    let options = lapin::options::BasicPublishOptions::default();
+    let properties = lapin::BasicProperties::default();
+    let exchange = system.topology().exchange();
+    let sent = channel.basic_publish(exchange.as_str().into(), "score".into(), options, &twice, properties).await;
+    sent.unwrap().await.unwrap();
+    system.success_of(&job).await;
+    assert_eq!(system.scores(&job).await.iter().map(|row| row.0).collect::<Vec<_>>(), ids);
+    assert!(dead_letters(&system).await.is_empty());
+    let dropped = Regex::new(r"(?m)^perito_messages_dropped_total\{.*\} 1$").unwrap();
+    loop {
+        let metrics = reqwest::get(format!("http://{listen}/metrics")).await.unwrap().text().await.unwrap();
+        if dropped.is_match(&metrics) {
+            assert!(metrics.contains("perito_messages_received_total{kind=\"score\"} 4"), "{metrics}");
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "the copy is not dropped: {metrics}\n{}", worker.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let attempts = format!(
+        "select count(*) from attempts join tasks on tasks.id = task_id where job_id = '{job}' and outcome = 'succeeded'"
+    );
+    assert_eq!(system.count(&attempts).await, 3);
+    assert_eq!(system.count("select count(*) from attempts").await, 3, "one attempt for each task");
 }
 
 /// What a statement must not do in a migration that old processes live through. (Pattern, what it breaks.)
