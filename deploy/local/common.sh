@@ -31,7 +31,7 @@ as_root() {
 }
 
 # What `stack env` put into this shell names a stack's own servers. Only what the user set names existing ones.
-for name in PERITO_DATABASE_URL PERITO_AMQP_URL PERITO_S3_ENDPOINT; do
+for name in PERITO_{,COORDINATOR_,WORKER_}DATABASE_URL PERITO_AMQP_URL PERITO_S3_ENDPOINT; do
     case " ${PERITO_STACK_URLS:-} " in *" ${!name:-unset} "*) unset "$name" ;; esac
 done
 unset PERITO_STACK_URLS

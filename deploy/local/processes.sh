@@ -32,6 +32,19 @@ launch() {
     echo "$! $(started $!)" >"$folder/$name.pid"
 }
 
+# ensure_logins: the logins of the services that `stack env` names, once the migrations have run.
+ensure_logins() {
+    # An existing Postgres is left as it is: who set PERITO_DATABASE_URL sets the services' URLs too, or they use that one.
+    [[ ${PERITO_COORDINATOR_DATABASE_URL:-} == postgres://perito_coordinator_1:perito@127.0.0.1:* ]] || return 0
+    PERITO_COORDINATOR_PASSWORD=perito PERITO_WORKER_PASSWORD=perito psql -Xqf "$root/deploy/logins.sql" "$PERITO_DATABASE_URL"
+}
+
+# launch_service NAME PROGRAM [ARGUMENT...]: a coordinator or a worker, with its own login in Postgres.
+launch_service() {
+    local url=PERITO_${1^^}_DATABASE_URL
+    PERITO_DATABASE_URL=${!url:-$PERITO_DATABASE_URL} launch "$@"
+}
+
 # ensure_token: a token of the API for whoever uses this stack, made once, in a file that PERITO_TOKEN_FILE names from now on.
 ensure_token() {
     local file=$folder/token

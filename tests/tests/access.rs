@@ -4,6 +4,7 @@
 use perito_domain::Severity;
 use perito_tests::{System, models, photographs::photograph, system::free_address};
 use serde_json::json;
+use sqlx::Connection as _;
 
 /// `perito` with this token, or none.
 async fn perito(system: &mut System, token: Option<&str>, arguments: &[&str]) -> (i32, String, String) {
@@ -47,6 +48,46 @@ async fn the_first_token_comes_from_the_database_and_the_others_from_it() {
     assert!(code == 7 && error.contains("revoked") && !error.contains(viewer), "{code} {error}");
     let (code, _, error) = perito(&mut system, Some("hunter2"), &["job", "list"]).await;
     assert!(code == 1 && error.contains("PERITO_TOKEN") && !error.contains("hunter2"), "{code} {error}");
+}
+
+/// The script that the compose file and the local stack make their logins with.
+#[tokio::test]
+async fn the_script_of_logins_makes_each_service_a_member_of_its_role_alone_and_changes_passwords() {
+    let system = System::start().await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/logins.sql");
+    let owner = &system.database.url;
+    let make = async |passwords: &[(&str, &str)]| {
+        let mut psql = tokio::process::Command::new("psql");
+        let output = psql.args(["-Xqf", script, owner]).envs(passwords.iter().copied()).output().await.unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let login = async |service: &str, password: &str| {
+        let (_, place) = owner.rsplit_once('@').unwrap();
+        let url = format!("postgres://perito_{service}_1:{password}@{place}");
+        sqlx::PgConnection::connect(&url).await
+    };
+    let (first, second) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());
+    let coordinator = ("PERITO_COORDINATOR_PASSWORD", first.as_str());
+    let (done, said) = make(&[coordinator, ("PERITO_WORKER_PASSWORD", &first)]).await;
+    assert!(done, "{said}");
+    let (done, said) = make(&[coordinator, ("PERITO_WORKER_PASSWORD", &second)]).await;
+    assert!(done, "{said}");
+    let (done, said) = make(&[coordinator]).await;
+    assert!(!done && said.contains("worker_password"), "{said}");
+
+    assert!(login("worker", &first).await.is_err(), "the password before");
+    for (service, password, other) in [("coordinator", &first, "worker"), ("worker", &second, "coordinator")] {
+        let mut connection = login(service, password).await.unwrap();
+        let is = |role: &str| format!("pg_has_role('perito_{role}', 'member')");
+        let sql = format!(
+            "select {} and not {} and not rolsuper and not rolcreaterole and not rolcreatedb from pg_roles where rolname = current_user",
+            is(service),
+            is(other)
+        );
+        let as_it_should_be: bool =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap();
+        assert!(as_it_should_be, "{service}");
+    }
 }
 
 #[tokio::test]
