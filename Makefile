@@ -1,6 +1,6 @@
 # Perito's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-down test chaos lint sbom check-deploy rehearse-images fmt stack-up stack-down stack-status bench bench-training bench-sql dictionary sqlx-prepare reference clean
+.PHONY: help setup build demo demo-down test chaos lint sbom check-deploy rehearse-images fmt stack-up stack-down stack-status bench bench-training bench-resources bench-sql dictionary sqlx-prepare reference clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ bench: ## The speed of scoring, its parts and whole jobs, beside Pillow, ONNX Ru
 
 bench-training: ## Images/s in training beside a plain PyTorch script (PYTHON=python with torch; DATASET=folder)
 	@deploy/bench/run
+
+bench-resources: ## What a coordinator and a worker take of memory and cores (PHOTOGRAPHS=folder, EPOCHS=2)
+	@deploy/bench/resources
 
 bench-sql: ## Milliseconds of each gallery query and view on generated data (IMAGES=1000000 PREDICTIONS=10000000 NIGHTS=180)
 	@deploy/bench/sql
