@@ -52,7 +52,8 @@ COPY --from=plan /build/recipe.json recipe.json
 RUN cargo chef cook --release --locked --recipe-path recipe.json --package perito-worker
 COPY . .
 ARG PERITO_COMMIT
-RUN PERITO_COMMIT="${PERITO_COMMIT}" cargo build --release --locked --package perito-worker
+RUN PERITO_COMMIT="${PERITO_COMMIT}" cargo build --release --locked --package perito-worker \
+    && objcopy --compress-debug-sections=zlib target/release/perito-worker
 
 FROM chef AS build-cuda
 COPY --from=libtorch-cuda /opt/libtorch /opt/libtorch
@@ -61,7 +62,8 @@ COPY --from=plan /build/recipe.json recipe.json
 RUN cargo chef cook --release --locked --recipe-path recipe.json --package perito-worker
 COPY . .
 ARG PERITO_COMMIT
-RUN PERITO_COMMIT="${PERITO_COMMIT}" cargo build --release --locked --package perito-worker
+RUN PERITO_COMMIT="${PERITO_COMMIT}" cargo build --release --locked --package perito-worker \
+    && objcopy --compress-debug-sections=zlib target/release/perito-worker
 
 # ---- The images -----------------------------------------------------------------------------------------------------------
 
