@@ -43,7 +43,7 @@ RUN python3 -m venv /venv \
     && cp -a "$packages/torch/include" "$packages/torch/lib" "$packages/torch/share" /opt/libtorch/ \
     && find "$packages/nvidia" -name '*.so*' -exec cp -a {} /opt/libtorch/lib/ \;
 
-# ---- The binary, once for each --------------------------------------------------------------------------------------------
+# ---- The binary, once for each; what names lines in backtraces stays, compressed: it is most of it ------------------------
 
 FROM chef AS build-cpu
 COPY --from=libtorch-cpu /opt/libtorch /opt/libtorch
