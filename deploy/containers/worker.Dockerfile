@@ -40,8 +40,9 @@ RUN python3 -m venv /venv \
     && /venv/bin/pip install --no-cache-dir torch==2.13.0 \
     && packages="$(/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && mkdir /opt/libtorch \
-    && cp -a "$packages/torch/include" "$packages/torch/lib" "$packages/torch/share" /opt/libtorch/ \
-    && find "$packages/nvidia" -name '*.so*' -exec cp -a {} /opt/libtorch/lib/ \;
+    && mv "$packages/torch/include" "$packages/torch/lib" "$packages/torch/share" /opt/libtorch/ \
+    && find "$packages/nvidia" -name '*.so*' -exec mv -t /opt/libtorch/lib/ {} + \
+    && rm -rf /venv
 
 # ---- The binary, once for each; what names lines in backtraces stays, compressed: it is most of it ------------------------
 
