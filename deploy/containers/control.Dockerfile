@@ -20,7 +20,8 @@ COPY . .
 # There is no .git here to ask. What names lines in backtraces stays, compressed: it is most of a program.
 ARG PERITO_COMMIT
 RUN PERITO_COMMIT="${PERITO_COMMIT}" cargo build --release --locked --package perito-coordinator --package perito-cli \
-    && for program in perito-coordinator perito; do objcopy --compress-debug-sections=zlib "target/release/$program"; done
+    && objcopy --compress-debug-sections=zlib target/release/perito-coordinator \
+    && objcopy --compress-debug-sections=zlib target/release/perito
 # The parts of each program, for scanners (CycloneDX).
 RUN cargo cyclonedx --format json --describe binaries --target all --spec-version 1.5 \
     && mkdir /sbom \
