@@ -56,23 +56,29 @@ impl Queue {
         for number in 0..messages {
             let bytes: &[u8] = if number % 2 == 0 { b"not protobuf at all" } else { &[8, 99] };
             let (exchange, key) = (self.topology.exchange(), JobKind::Score.as_str());
-            // Counted while it is not known whether it came.
-            self.doubtful += 1;
-            self.with(async |channel| {
-                channel.confirm_select(ConfirmSelectOptions::default()).await?;
-                let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-                let properties = BasicProperties::default().with_delivery_mode(2);
-                let sent =
-                    channel.basic_publish(exchange.as_str().into(), key.into(), options, bytes, properties).await?;
-                match sent.await? {
-                    // Returned: no queue has it.
-                    lapin::Confirmation::Ack(None) => Ok(()),
-                    _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
-                }
-            })
-            .await?;
-            self.doubtful -= 1;
-            self.garbage += 1;
+            let mut sent = false;
+            let outcome = self
+                .with(async |channel| {
+                    sent = true;
+                    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+                    let properties = BasicProperties::default().with_delivery_mode(2);
+                    let sent =
+                        channel.basic_publish(exchange.as_str().into(), key.into(), options, bytes, properties).await?;
+                    match sent.await? {
+                        // Returned: no queue has it.
+                        lapin::Confirmation::Ack(None) => Ok(()),
+                        _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound).into()),
+                    }
+                })
+                .await;
+            match &outcome {
+                Ok(()) => self.garbage += 1,
+                // It is not known whether it came.
+                Err(_) if sent => self.doubtful += 1,
+                Err(_) => {}
+            }
+            outcome?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ mod analytics;
 mod catalogue;
 mod claims;
 mod comparison;
+mod connections;
 mod control;
 mod intake;
 mod labels;
