@@ -7,7 +7,8 @@ use std::{
 };
 
 use perito_domain::Severity;
-use serde_json::json;
+use serde_json::{Value, json};
+use sqlx::PgPool;
 use tokio::{task::JoinSet, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,7 @@ use super::{
     reader,
 };
 use crate::{
-    cluster::Cluster,
+    cluster::{Client, Cluster},
     faults::{Conditions, Servers, servers::Server},
     models,
     photographs::{bomb, photograph},
@@ -29,8 +30,10 @@ const WORKERS: usize = 3;
 /// Photographs that can be scored, and those that cannot.
 const WHOLE: u64 = 36;
 const BROKEN: u64 = 4;
-/// Between two jobs.
-const BETWEEN_JOBS: Duration = Duration::from_millis(2_500);
+/// Jobs that are open at any time, so that a fault always hits work.
+const OPEN_JOBS: i64 = 4;
+/// More are not submitted in a run: each is compared photograph by photograph.
+const MOST_JOBS: usize = 80;
 /// Everything has to have ended by then, once all is well again: the longest backoff, and the longest that a server keeps a dead session.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -71,21 +74,14 @@ pub async fn run(seed: u64, length: Duration, servers: &Arc<Servers>) -> Report 
 
     let stop = CancellationToken::new();
     let reading = reader::start(cluster.system.pool().clone(), stop.clone());
-    let (client, jobs) = (cluster.client(), (length.as_secs_f64() / BETWEEN_JOBS.as_secs_f64()).ceil().max(3.0) as u8);
-    let wanted = spec.clone();
-    let submitting = tokio::spawn(async move {
-        let mut ids = Vec::new();
-        for number in 0..jobs {
-            ids.push(client.submit(&format!("chaos-{number}"), &wanted, number % 10).await);
-            tokio::time::sleep(BETWEEN_JOBS).await;
-        }
-        ids
-    });
+    let calm = CancellationToken::new();
+    let submitting = tokio::spawn(submit(cluster.client(), cluster.system.pool().clone(), spec.clone(), calm.clone()));
 
     let topology = cluster.system.topology();
     let queue = Queue::new(&cluster.system.addresses().rabbitmq, topology);
     let mut driver = Driver::new(cluster, queue, Arc::clone(servers));
     driver.drive(plan(seed, length, 2, WORKERS)).await;
+    calm.cancel();
     let Driver { mut cluster, mut queue, done, .. } = driver;
     servers.up().await;
     cluster.heal().await;
@@ -107,6 +103,13 @@ pub async fn run(seed: u64, length: Duration, servers: &Arc<Servers>) -> Report 
     lost.extend(audit::views(&seen));
     lost.extend(audit::jobs(&cluster.system, &ids, &undisturbed, images).await);
 
+    // A run that hits nothing would prove nothing.
+    if disturbed.iter().all(|(outcome, _)| outcome == "succeeded") {
+        lost.push("no attempt was disturbed: the faults did not meet any work".to_owned());
+    }
+    if cluster.store.faults() == 0 {
+        lost.push("the object store failed no request: its faults did not meet any work".to_owned());
+    }
     let outcomes: Vec<_> = disturbed.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
     let survived = vec![
         format!("{} jobs of {images} photographs; attempts: {}", ids.len(), outcomes.join(", ")),
@@ -124,6 +127,23 @@ pub async fn run(seed: u64, length: Duration, servers: &Arc<Servers>) -> Report 
         }
     }
     Report { seed, done, survived, lost }
+}
+
+/// Keeps some jobs open until told otherwise; their ids. Each has a key, so that one whose answer is lost is submitted again, not twice.
+async fn submit(client: Client, pool: PgPool, spec: Value, calm: CancellationToken) -> Vec<String> {
+    let mut ids = Vec::new();
+    while !calm.is_cancelled() && ids.len() < MOST_JOBS {
+        let open = sqlx::query_scalar("select count(*) from jobs where state in ('queued', 'running')");
+        // No answer while Postgres is away.
+        let open = open.fetch_one(&pool).await.unwrap_or(OPEN_JOBS);
+        if open < OPEN_JOBS {
+            let number = ids.len();
+            ids.push(client.submit(&format!("chaos-{number}"), &spec, (number % 10) as u8).await);
+        } else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    ids
 }
 
 /// Small photographs, which take a moment to decode, and some that cannot be scored. How many.
@@ -185,15 +205,23 @@ impl Driver {
 
     async fn drive(&mut self, planned: Vec<Planned>) {
         let started = Instant::now();
+        let mut waited = Duration::ZERO;
         for Planned { at, lasts, fault } in planned {
-            self.undo_until(started + at).await;
-            sleep_until((started + at).into()).await;
+            let at = started + waited + at;
+            self.undo_until(at).await;
+            sleep_until(at.into()).await;
             let outcome = self.begin(fault, lasts).await;
             self.done.push(format!(
                 "{:>5.1} s {fault:?} for {:.1} s: {outcome}",
                 started.elapsed().as_secs_f64(),
                 lasts.as_secs_f64()
             ));
+            if matches!(fault, Fault::Restart(Server::RabbitMq) | Fault::Crash(Server::RabbitMq)) {
+                // It takes seconds to start, in which there is no work to disturb.
+                let away = Instant::now();
+                self.restarted().await;
+                waited += away.elapsed();
+            }
             for place in 0..self.busy.len() {
                 if !self.busy[place] && !self.cluster.at(place).process.is_running() {
                     let name = self.cluster.at(place).name.clone();
@@ -206,6 +234,11 @@ impl Driver {
             }
         }
         self.undo_until(Instant::now() + Duration::from_secs(60)).await;
+        self.restarted().await;
+    }
+
+    /// Waits for servers that are away.
+    async fn restarted(&mut self) {
         while let Some(restarted) = self.restarts.join_next().await {
             restarted.unwrap();
         }

@@ -96,7 +96,8 @@ async fn in_the_broker(tx: &mut PgConnection, kind: JobKind) -> Result<Vec<(Uuid
 }
 
 /// Runnable tasks of jobs above a priority, in the order in which they shall be sent. A job's turn counts the tasks that it has in
-/// hand already, so that each job gets as many as the others.
+/// hand already, so that each job gets as many as the others; where there are more jobs than places, those come first whose next task is the
+/// earliest of its job.
 async fn candidates(tx: &mut PgConnection, kind: JobKind, limit: i64, above: i16) -> Result<Vec<(Uuid, i16)>> {
     // As many jobs as tasks are enough: each of them has one at least. `order by … limit 1` where `exists` would do makes sure of the
     // index, whatever the planner believes about a job that has few tasks left.
@@ -105,17 +106,17 @@ async fn candidates(tx: &mut PgConnection, kind: JobKind, limit: i64, above: i16
         with in_hand as (
             select job_id, count(*) as tasks from tasks where kind = $1 and state in ('dispatched', 'running') group by job_id
         ), next_jobs as (
-            select j.id, j.priority, coalesce(h.tasks, 0) as in_hand,
+            select j.id, j.priority, coalesce(h.tasks, 0) as in_hand, any_task.ordinal as served,
                    least($2, coalesce(j.concurrency - coalesce(h.tasks, 0), $2)) as room
             from jobs j
             left join in_hand h on h.job_id = j.id
             cross join lateral (
-                select from tasks t where t.job_id = j.id and t.state = 'runnable' and t.not_before <= now()
+                select t.ordinal from tasks t where t.job_id = j.id and t.state = 'runnable' and t.not_before <= now()
                 order by t.ordinal limit 1
             ) any_task
             where j.state = 'running' and j.kind = $1 and j.paused_at is null and j.priority > $3
               and (j.concurrency is null or j.concurrency > coalesce(h.tasks, 0))
-            order by j.priority desc, in_hand, j.id limit $2
+            order by j.priority desc, in_hand, served, j.id limit $2
         )
         select task.id as "id!", j.priority as "priority!"
         from next_jobs j
@@ -125,7 +126,7 @@ async fn candidates(tx: &mut PgConnection, kind: JobKind, limit: i64, above: i16
                   where t.job_id = j.id and t.state = 'runnable' and t.not_before <= now()
                   order by t.ordinal limit j.room) next
         ) task
-        order by j.priority desc, j.in_hand + task.turn, j.id limit $2
+        order by j.priority desc, j.in_hand + task.turn, j.served, j.id limit $2
         "#,
         kind.as_str(),
         limit,
