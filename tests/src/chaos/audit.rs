@@ -68,11 +68,9 @@ pub async fn jobs(system: &System, jobs: &[String], undisturbed: &str, images: i
 }
 
 /// What is wrong with the broker once everything has ended: nothing, if it is empty but for the garbage.
-pub async fn broker(cluster: &mut Cluster, queue: &Queue, patience: Duration) -> Vec<String> {
+pub async fn broker(cluster: &mut Cluster, queue: &mut Queue, patience: Duration) -> Vec<String> {
     let mut wrong = Vec::new();
-    if !queue.swept(patience).await {
-        wrong.push("garbage has not come to the dead-letter queue".to_owned());
-    }
+    queue.swept(patience).await;
     let started = std::time::Instant::now();
     while queue.waiting().await != Ok(0) && started.elapsed() < patience {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -88,10 +86,17 @@ pub async fn broker(cluster: &mut Cluster, queue: &Queue, patience: Duration) ->
         Ok(0) => {}
         left => wrong.push(format!("messages left in the queue: {left:?}")),
     }
-    let (least, most) = (queue.garbage, queue.garbage + queue.doubtful);
-    match queue.dead().await {
-        Ok(dead) if (least..=most).contains(&dead) => {}
-        dead => wrong.push(format!("{dead:?} dead letters of {least} to {most} messages that nobody can read")),
+    if let Err(error) = queue.collect().await {
+        wrong.push(format!("the dead-letter queue cannot be read: {error}"));
+    }
+    let lost: Vec<_> = queue.garbage.iter().filter(|id| !queue.dead.contains(id)).collect();
+    if !lost.is_empty() {
+        wrong.push(format!("messages that nobody can read, and that are gone: {lost:?}"));
+    }
+    let foreign: Vec<_> =
+        queue.dead.iter().filter(|id| !queue.garbage.contains(*id) && !queue.doubtful.contains(*id)).collect();
+    if !foreign.is_empty() {
+        wrong.push(format!("dead letters that are not the run's: {foreign:?}"));
     }
     wrong
 }

@@ -1,10 +1,16 @@
 //! The broker, seen by the test itself: duplicates and garbage in, losses made, and what is left at the end.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
+    options::{
+        BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+        QueueDeleteOptions, QueuePurgeOptions,
+    },
 };
 use perito_broker::Topology;
 use perito_domain::{lifecycle::JobKind, message::TaskMessage};
@@ -17,16 +23,19 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Queue {
     url: String,
     topology: Topology,
-    /// Messages that nobody can read, and that the broker has confirmed.
-    pub garbage: u32,
+    /// Messages that nobody can read and that the broker has confirmed, by their ids.
+    pub garbage: BTreeSet<String>,
     /// Those that it may or may not have taken.
-    pub doubtful: u32,
+    pub doubtful: BTreeSet<String>,
+    /// What has come to the dead-letter queue. A broker that crashes may do a dead letter again, so these are more than there are ids.
+    pub dead: Vec<String>,
 }
 
 impl Queue {
     /// Nothing is sent yet.
     pub fn new(url: &str, topology: Topology) -> Self {
-        Self { url: url.to_owned(), topology, garbage: 0, doubtful: 0 }
+        let [garbage, doubtful] = [BTreeSet::new(), BTreeSet::new()];
+        Self { url: url.to_owned(), topology, garbage, doubtful, dead: Vec::new() }
     }
 
     /// Loses every message that waits: their number.
@@ -56,13 +65,15 @@ impl Queue {
         for number in 0..messages {
             let bytes: &[u8] = if number % 2 == 0 { b"not protobuf at all" } else { &[8, 99] };
             let (exchange, key) = (self.topology.exchange(), JobKind::Score.as_str());
+            let id = format!("garbage-{}", self.garbage.len() + self.doubtful.len());
             let mut sent = false;
             let outcome = self
                 .with(async |channel| {
                     sent = true;
                     channel.confirm_select(ConfirmSelectOptions::default()).await?;
                     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-                    let properties = BasicProperties::default().with_delivery_mode(2);
+                    let properties =
+                        BasicProperties::default().with_delivery_mode(2).with_message_id(id.as_str().into());
                     let sent =
                         channel.basic_publish(exchange.as_str().into(), key.into(), options, bytes, properties).await?;
                     match sent.await? {
@@ -72,13 +83,14 @@ impl Queue {
                     }
                 })
                 .await;
-            match &outcome {
-                Ok(()) => self.garbage += 1,
-                // It is not known whether it came.
-                Err(_) if sent => self.doubtful += 1,
-                Err(_) => {}
+            if let Err(error) = outcome {
+                if sent {
+                    // It is not known whether it came.
+                    self.doubtful.insert(id);
+                }
+                return Err(error);
             }
-            outcome?;
+            self.garbage.insert(id);
         }
         Ok(())
     }
@@ -88,21 +100,38 @@ impl Queue {
         self.count(self.topology.queue(JobKind::Score)).await
     }
 
-    /// Messages that wait for a person.
-    pub async fn dead(&self) -> Result<u32, String> {
-        self.count(self.topology.dead_letter()).await
-    }
-
     /// Waits until all garbage has gone where it belongs. Whether it has.
-    pub async fn swept(&self, patience: Duration) -> bool {
+    pub async fn swept(&mut self, patience: Duration) -> bool {
         let started = Instant::now();
-        while self.dead().await.unwrap_or(0) < self.garbage {
+        loop {
+            // The broker may be away.
+            let _ = self.collect().await;
+            if self.garbage.iter().all(|id| self.dead.contains(id)) {
+                return true;
+            }
             if started.elapsed() > patience {
                 return false;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        true
+    }
+
+    /// Empties the dead-letter queue.
+    pub async fn collect(&mut self) -> Result<(), String> {
+        let name = self.topology.dead_letter();
+        let mut dead = Vec::new();
+        let outcome = self
+            .with(async |channel| {
+                while let Some(message) = channel.basic_get(name.as_str().into(), BasicGetOptions::default()).await? {
+                    let id = message.properties.message_id().as_ref().map(ToString::to_string);
+                    dead.push(id.unwrap_or_else(|| format!("no garbage: {:?}", message.data)));
+                    message.ack(BasicAckOptions::default()).await?;
+                }
+                Ok(())
+            })
+            .await;
+        self.dead.append(&mut dead);
+        outcome
     }
 
     async fn count(&self, queue: String) -> Result<u32, String> {

@@ -97,7 +97,7 @@ pub async fn run(seed: u64, length: Duration, servers: &Arc<Servers>) -> Report 
     }
     let took = healed.elapsed();
     let disturbed = audit::outcomes(&cluster.system).await;
-    lost.extend(audit::broker(&mut cluster, &queue, Duration::from_secs(60)).await);
+    lost.extend(audit::broker(&mut cluster, &mut queue, Duration::from_secs(60)).await);
     stop.cancel();
     let seen = reading.await.unwrap();
     lost.extend(audit::views(&seen));
@@ -114,9 +114,10 @@ pub async fn run(seed: u64, length: Duration, servers: &Arc<Servers>) -> Report 
     let survived = vec![
         format!("{} jobs of {images} photographs; attempts: {}", ids.len(), outcomes.join(", ")),
         format!(
-            "{} faults of the object store, {} messages that nobody can read",
+            "{} faults of the object store, {} messages that nobody can read, {} dead letters",
             cluster.store.faults(),
-            queue.garbage
+            queue.garbage.len(),
+            queue.dead.len()
         ),
         format!("{} looks at the views ({} without an answer), {} runs shown", seen.looks, seen.blind, seen.runs),
         format!("all jobs ended {:.1} s after all was well again", took.as_secs_f64()),
@@ -296,7 +297,7 @@ impl Driver {
             Fault::Crash(server) => self.restart(server, lasts, true),
             Fault::Purge | Fault::Delete => {
                 // Else it would be lost with the rest, and could not be counted.
-                if !self.queue.swept(Duration::from_secs(5)).await || self.queue.doubtful > 0 {
+                if !self.queue.swept(Duration::from_secs(5)).await || !self.queue.doubtful.is_empty() {
                     return "left out, garbage is in the queue".to_owned();
                 }
                 let outcome =
