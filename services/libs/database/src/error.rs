@@ -75,7 +75,8 @@ fn kind_of(error: &sqlx::Error) -> ErrorKind {
         | sqlx::Error::Protocol(_)
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => ErrorKind::Unavailable,
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => ErrorKind::Unavailable,
         // SQLSTATE classes, Postgres documentation, appendix A.
         sqlx::Error::Database(error) => match error.code().as_deref() {
             Some("40001" | "40P01") => ErrorKind::Serialization,

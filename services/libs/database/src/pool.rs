@@ -95,13 +95,7 @@ impl Database {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
-                // Whoever gave up on a silent connection leaves it to the pool, which would ask it how it is and wait for ever.
-                .after_release(|connection, _| {
-                    Box::pin(async move {
-                        let answer = tokio::time::timeout(ROUND_TRIP_TIMEOUT, connection.ping()).await;
-                        answer.unwrap_or_else(|_| Err(silent())).map(|()| true)
-                    })
-                })
+                .after_release(|connection, _| Box::pin(sound(connection)))
         };
         let control = pool(options.control_connections).connect_lazy_with(connect.clone());
         let bulk = pool(options.bulk_connections).connect_lazy_with(connect);
@@ -161,6 +155,15 @@ async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
         // Only when the runtime ends.
         Err(_) => Err(sqlx::Error::PoolClosed),
     }
+}
+
+/// Whether a connection may be used again. Whoever gave up on a silent one leaves it to the pool, which would ask it how it is and wait for
+/// ever. And a COPY that was dropped half way leaves an answer behind that nobody waits for, so that whatever is asked next gets the
+/// answer to the question before: only one that is told a row apart from the end of something else is in step.
+async fn sound(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let question = sqlx::query_scalar::<_, i32>("select 1").fetch_one(connection);
+    let answer = tokio::time::timeout(ROUND_TRIP_TIMEOUT, question).await;
+    answer.unwrap_or_else(|_| Err(silent())).map(|one| one == 1)
 }
 
 fn silent() -> sqlx::Error {
