@@ -157,9 +157,9 @@ async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
     }
 }
 
-/// Whether a connection may be used again. Whoever gave up on a silent one leaves it to the pool, which would ask it how it is and wait for
-/// ever. And a COPY that was dropped half way leaves an answer behind that nobody waits for, so that whatever is asked next gets the
-/// answer to the question before: only one that is told a row apart from the end of something else is in step.
+/// Whether a connection may be used again: it answers, in time, and what it answers is the answer to this question. A silent one would
+/// keep its next user waiting for ever. One whose COPY was dropped half way still has the end of that to tell, and would answer each
+/// question with what belongs to the one before.
 async fn sound(connection: &mut PgConnection) -> sqlx::Result<bool> {
     let question = sqlx::query_scalar::<_, i32>("select 1").fetch_one(connection);
     let answer = tokio::time::timeout(ROUND_TRIP_TIMEOUT, question).await;
