@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Command, CommandFactory};
+use perito_domain::limits;
 
 use crate::process::binary;
 
@@ -80,6 +81,21 @@ pub fn configuration() -> String {
     for name in ["perito-coordinator", "perito-worker"] {
         let output = Program::new(binary(name)).arg("--help").env_clear().output().unwrap();
         write!(page, "\n## {name}\n\n{}", fenced(&String::from_utf8(output.stdout).unwrap())).unwrap();
+    }
+    page
+}
+
+/// The reference of limits: what `perito_domain::limits` lists.
+pub fn limits() -> String {
+    let mut page = String::from(
+        "# Limits\n\nThe most that is taken of what comes from outside. What is more is refused with an error that names the limit, and nothing else is lost.\n\
+         Made by `make reference` from `services/libs/domain/src/limits.rs`; a test compares.\n",
+    );
+    for group in limits::ALL.chunk_by(|one, next| one.group == next.group) {
+        write!(page, "\n## {}\n\n| what | at most | in the code |\n|---|---|---|\n", group[0].group).unwrap();
+        for limit in group {
+            writeln!(page, "| {} | {limit} | `{}` |", limit.what, limit.name).unwrap();
+        }
     }
     page
 }

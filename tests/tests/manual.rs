@@ -209,6 +209,11 @@ fn the_reference_of_errors_names_each() {
 }
 
 #[test]
+fn the_reference_of_limits_is_current() {
+    current("docs/reference/limits.md", &manual::limits());
+}
+
+#[test]
 fn the_reference_of_retries_is_the_policy() {
     let page = manual::page("docs/reference/retries.md");
     let seconds = |wait: Duration| match wait.as_secs() {

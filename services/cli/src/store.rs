@@ -9,14 +9,11 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use md5::{Digest as _, Md5};
-use perito_domain::photograph::media_type;
+use perito_domain::{limits::MAX_UPLOAD_BYTES, photograph::media_type};
 use perito_objects::{Checksums, ObjectStore, ObjectStoreOptions, ObjectSummary};
 use perito_runtime::{ObjectStoreArgs, args, tls};
 
 use crate::progress::Progress;
-
-/// The largest photograph that is uploaded: anything above is something else.
-const MAX_PHOTO_BYTES: u64 = 256 * 1024 * 1024;
 
 /// A file to upload.
 #[derive(Debug, Clone)]
@@ -112,8 +109,8 @@ async fn put_photo(
 ) -> anyhow::Result<(ObjectSummary, bool)> {
     let size = upload.bytes;
     ensure!(
-        size <= MAX_PHOTO_BYTES,
-        "{} has {size} bytes, which is too large for a photograph: remove it (the limit is {MAX_PHOTO_BYTES})",
+        size <= MAX_UPLOAD_BYTES,
+        "{} has {size} bytes, which is too large for a photograph: remove it (the limit is {MAX_UPLOAD_BYTES})",
         upload.path.display()
     );
     let bytes = read(&upload.path).await?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use perito_database::Model;
-use perito_domain::preprocessing;
+use perito_domain::{limits::MAX_ARTIFACT_BYTES, preprocessing};
 use perito_nets::{Engine, EngineOptions, NetError, Topology};
 use perito_objects::ObjectStore;
 use sha2::{Digest, Sha256};
@@ -15,8 +15,6 @@ use tokio::sync::Mutex;
 
 use crate::{device::DeviceThread, error::TaskError};
 
-/// The largest model file that is read, in bytes.
-const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
 /// How many engines are kept: the one in use and the one before, for a day on which two models take turns.
 const CACHED_ENGINES: usize = 2;
 

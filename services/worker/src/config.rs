@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
-use perito_domain::lifecycle::JobKind;
+use perito_domain::{
+    lifecycle::JobKind,
+    limits::{MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS},
+};
 use perito_nets::{DeviceRequest, EngineOptions, Precision};
 use perito_runtime::{BrokerArgs, DatabaseArgs, ObjectStoreArgs, ShutdownArgs, TelemetryArgs};
 use perito_vision::Limits;
@@ -97,10 +100,10 @@ pub struct EngineArgs {
     #[arg(long, env = "PERITO_COMPUTE_THREADS")]
     pub compute_threads: Option<usize>,
     /// The largest image that is read, in MiB.
-    #[arg(long, env = "PERITO_MAX_IMAGE_MIB", default_value_t = 64)]
+    #[arg(long, env = "PERITO_MAX_IMAGE_MIB", default_value_t = MAX_IMAGE_BYTES >> 20)]
     pub max_image_mib: u64,
     /// The largest image that is decoded, in millions of pixels.
-    #[arg(long, env = "PERITO_MAX_IMAGE_MEGAPIXELS", default_value_t = 100)]
+    #[arg(long, env = "PERITO_MAX_IMAGE_MEGAPIXELS", default_value_t = MAX_IMAGE_PIXELS / 1_000_000)]
     pub max_image_megapixels: u64,
 }
 

@@ -4,8 +4,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand};
 use perito_domain::{
     lifecycle::{JobKind, JobState},
+    limits::MAX_CONCURRENCY,
     names::ModelRef,
-    spec::MAX_CONCURRENCY,
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;

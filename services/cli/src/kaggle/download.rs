@@ -7,7 +7,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use md5::{Digest as _, Md5};
-use perito_domain::retry::Backoff;
+use perito_domain::{limits::MAX_ARCHIVE_BYTES, retry::Backoff};
 use perito_runtime::Secret;
 use reqwest::{
     Response, StatusCode,
@@ -26,8 +26,6 @@ use crate::progress::Transfer;
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
-/// The largest archive.
-const MAX_BYTES: u64 = 256 * 1024 * 1024 * 1024;
 /// The longest wait that a server can ask for.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
@@ -194,14 +192,14 @@ impl Kaggle {
         } else {
             have = 0;
         }
-        if facts.bytes.is_some_and(|bytes| bytes > MAX_BYTES) {
-            let detail = format!("it has {} bytes: the limit is {MAX_BYTES}", facts.bytes.unwrap_or_default());
+        if facts.bytes.is_some_and(|bytes| bytes > MAX_ARCHIVE_BYTES) {
+            let detail = format!("it has {} bytes: the limit is {MAX_ARCHIVE_BYTES}", facts.bytes.unwrap_or_default());
             return Err(Error::Unexpected { what: "download the archive", detail }.into());
         }
         let mut file = place.open(have, &facts).await?;
         transfer.resume(have, facts.bytes);
         let outcome =
-            copy(&mut response, &mut file, &mut have, facts.bytes.unwrap_or(MAX_BYTES), place, transfer).await;
+            copy(&mut response, &mut file, &mut have, facts.bytes.unwrap_or(MAX_ARCHIVE_BYTES), place, transfer).await;
         // Whatever has come is kept, however it ended.
         file.flush().await.map_err(Error::file("write", &place.part))?;
         file.sync_all().await.map_err(Error::file("write", &place.part))?;

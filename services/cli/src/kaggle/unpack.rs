@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use perito_domain::photograph::media_type;
+use perito_domain::{
+    limits::{MAX_ARCHIVE_ENTRIES, MAX_UNPACKED_BYTES, MAX_UNPACKED_RATIO, MAX_UPLOAD_BYTES},
+    photograph::media_type,
+};
 use zip::{ZipArchive, result::ZipError};
 
 use super::Error;
@@ -27,8 +30,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        let gib = 1024 * 1024 * 1024;
-        Self { entries: 2_000_000, bytes: 512 * gib, file_bytes: gib / 4, ratio: 100 }
+        Self {
+            entries: MAX_ARCHIVE_ENTRIES,
+            bytes: MAX_UNPACKED_BYTES,
+            file_bytes: MAX_UPLOAD_BYTES,
+            ratio: MAX_UNPACKED_RATIO,
+        }
     }
 }
 

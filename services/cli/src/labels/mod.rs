@@ -3,14 +3,12 @@
 use std::{collections::HashMap, path::Path, str::FromStr};
 
 use chrono::{DateTime, Utc};
-use perito_domain::Severity;
+use perito_domain::{Severity, limits::MAX_LABEL_ROWS};
 use perito_tables::{ErrorKind, Format, ReadOptions, Reader};
 use serde::Deserialize;
 
 use crate::{api::types::Label, exit::Usage};
 
-/// The most rows of one file: they are held in memory, so that nothing is sent before all have been read.
-const MAX_ROWS: usize = 5_000_000;
 /// The columns that are read.
 const COLUMNS: &[&str] =
     &["image_id", "bucket", "key", "etag", "claim_id", "severity", "label", "source", "decided_at"];
@@ -63,8 +61,8 @@ pub fn read(path: &Path, format: Option<Format>, defaults: &Defaults) -> anyhow:
     .map_err(|error| Usage(error.to_string()))?;
     let mut file = LabelFile::default();
     for row in rows {
-        if file.rows() >= MAX_ROWS {
-            return Err(Usage(format!("{} has more than {MAX_ROWS} rows: split it", path.display())).into());
+        if file.rows() >= MAX_LABEL_ROWS {
+            return Err(Usage(format!("{} has more than {MAX_LABEL_ROWS} rows: split it", path.display())).into());
         }
         match row {
             Ok(row) => {

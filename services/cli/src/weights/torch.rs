@@ -10,16 +10,12 @@ use std::{
     path::Path,
 };
 
+use perito_domain::limits::{MAX_ARTIFACT_BYTES, MAX_PICKLE_BYTES};
 use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader, Tensor};
 use safetensors::{Dtype, SafeTensorError, tensor::TensorView};
 use zip::{ZipArchive, result::ZipError};
 
 use super::globals;
-
-/// The most that an archive may unpack to, and that its tensors may measure: a few bytes of a file can claim terabytes.
-const MAX_BYTES: u64 = 2 << 30;
-/// The most that the pickle in it may measure, which holds names and shapes.
-const MAX_PICKLE_BYTES: u64 = 16 << 20;
 
 /// An archive that cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +84,7 @@ pub(super) fn to_safetensors(path: &Path) -> Result<Vec<u8>, TorchError> {
     let tensors: BTreeMap<_, _> =
         tensors(path)?.into_iter().filter(|(name, _)| !name.ends_with(".num_batches_tracked")).collect();
     // Views of one storage can measure more than the archive.
-    bounded("tensors", tensors.values().map(|tensor| tensor.byte_len() as u64), MAX_BYTES)?;
+    bounded("tensors", tensors.values().map(|tensor| tensor.byte_len() as u64), MAX_ARTIFACT_BYTES)?;
     let data: Vec<_> = tensors.values().map(Tensor::read).collect::<Result<_, _>>()?;
     let views = tensors.iter().zip(&data).map(|((name, tensor), data)| {
         Ok((name, TensorView::new(dtype(tensor.dtype()), tensor.shape().to_vec(), data)?))
@@ -108,7 +104,7 @@ fn pickle(path: &Path) -> Result<Vec<u8>, TorchError> {
             pickles.push(index);
         }
     }
-    bounded("content", sizes, MAX_BYTES)?;
+    bounded("content", sizes, MAX_ARTIFACT_BYTES)?;
     let &[index] = &pickles[..] else { return Err(TorchError::Pickles(pickles.len())) };
     let entry = archive.by_index(index)?;
     bounded("a pickle", [entry.size()], MAX_PICKLE_BYTES)?;

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use perito_database::AttemptFilter;
+use perito_domain::limits::MAX_PAGE;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -11,7 +12,6 @@ use uuid::Uuid;
 use super::{
     App,
     extract::{Path, Query},
-    jobs::MAX_PAGE,
     problem::Problem,
     refusals,
 };

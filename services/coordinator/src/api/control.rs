@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use perito_database::JobChange;
-use perito_domain::spec::MAX_CONCURRENCY;
+use perito_domain::limits::{MAX_CONCURRENCY, MAX_PRIORITY};
 use serde::{Deserialize, Deserializer};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     App,
     extract::{Json, Path, Query},
-    jobs::{Job, MAX_PRIORITY},
+    jobs::Job,
     problem::Problem,
     refusals,
 };

@@ -4,6 +4,7 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
 use chrono::{DateTime, Utc};
 use perito_domain::{
     Severity,
+    limits::MAX_BATCH,
     names::{DatasetRef, Name},
     spec::Split,
 };
@@ -18,9 +19,6 @@ use super::{
     refusals, schema,
     text::check_length,
 };
-
-/// The most items in one request.
-const MAX_BATCH: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

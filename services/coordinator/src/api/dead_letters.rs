@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use perito_broker::ErrorKind;
-use perito_domain::lifecycle::JobKind;
+use perito_domain::{lifecycle::JobKind, limits::MAX_PAGE};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -14,7 +14,6 @@ use uuid::Uuid;
 use super::{
     App,
     extract::{Path, Query},
-    jobs::MAX_PAGE,
     problem::Problem,
     refusals, schema,
 };

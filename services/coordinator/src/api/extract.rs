@@ -5,6 +5,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request},
     http::{HeaderMap, header, request::Parts},
 };
+use perito_domain::limits::MAX_IDEMPOTENCY_KEY_BYTES;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
@@ -74,7 +75,6 @@ pub(crate) struct IdempotencyKey(pub(crate) String);
 
 impl IdempotencyKey {
     pub(crate) const HEADER: &str = "idempotency-key";
-    const MAX_CHARS: usize = 128;
 }
 
 impl<S: Send + Sync> OptionalFromRequestParts<S> for IdempotencyKey {
@@ -83,7 +83,7 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for IdempotencyKey {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Problem> {
         let Some(value) = parts.headers.get(Self::HEADER) else { return Ok(None) };
         match value.to_str() {
-            Ok(key) if (1..=Self::MAX_CHARS).contains(&key.len()) => Ok(Some(Self(key.to_owned()))),
+            Ok(key) if (1..=MAX_IDEMPOTENCY_KEY_BYTES).contains(&key.len()) => Ok(Some(Self(key.to_owned()))),
             _ => Err(Problem::invalid_field("Idempotency-Key", "expected 1 to 128 visible ASCII characters")),
         }
     }

@@ -3,15 +3,12 @@
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use perito_database::NewImage;
-use perito_domain::Severity;
+use perito_domain::{Severity, limits::MAX_BATCH};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{App, extract::Json, problem::Problem, refusals, schema};
-
-/// The most images in one request.
-const MAX_BATCH: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(register_images)).routes(routes!(show_backlog))

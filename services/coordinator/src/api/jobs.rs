@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use perito_database::{EpochRow, JobFilter, NewJob};
 use perito_domain::{
     lifecycle::{JobKind, JobState},
+    limits::{DEFAULT_PAGE, MAX_PAGE, MAX_PRIORITY},
     names::ModelRef,
     schedule::DeadlineOutcome,
     spec::JobSpec,
@@ -29,11 +30,7 @@ use super::{
     refusals, schema,
 };
 
-/// The largest page of a listing, and the page when none is asked for.
-pub(super) const MAX_PAGE: u16 = 500;
-const DEFAULT_PAGE: u16 = 50;
 const DEFAULT_PRIORITY: u8 = 4;
-pub(super) const MAX_PRIORITY: u8 = 9;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -3,15 +3,12 @@
 use axum::{extract::State, http::StatusCode, response::IntoResponse};
 use chrono::{DateTime, Utc};
 use perito_database::{BadRows, LabelledSelection, NewLabel};
-use perito_domain::{Severity, names::Name};
+use perito_domain::{Severity, limits::MAX_BATCH, names::Name};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{App, datasets::Frozen, extract::Json, problem::Problem, refusals, schema, text::check_length};
-
-/// The most labels in one request.
-const MAX_BATCH: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(record_labels)).routes(routes!(dataset_from_labels))

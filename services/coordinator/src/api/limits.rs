@@ -11,9 +11,6 @@ use tokio::sync::Semaphore;
 
 use super::problem::Problem;
 
-/// The largest body. A full batch of images with the longest keys fits.
-pub(super) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
-
 /// Bounds of the requests in hand, shared by every route under `/v1`.
 #[derive(Clone)]
 pub struct Limits {

@@ -68,7 +68,7 @@ pub fn router(app: App, access: Access, limits: Limits, health: Router) -> Route
     let guard = access::Guard { access, database: app.database.clone() };
     let resources = routes
         .with_state(app)
-        .layer(DefaultBodyLimit::max(limits::MAX_BODY_BYTES))
+        .layer(DefaultBodyLimit::max(perito_domain::limits::MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(guard, access::enforce))
         .layer(middleware::from_fn_with_state(limits, limits::enforce));
     Router::new()

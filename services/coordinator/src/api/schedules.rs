@@ -9,6 +9,7 @@ use chrono::{DateTime, FixedOffset, Utc};
 use perito_database::ErrorKind;
 use perito_domain::{
     lifecycle::JobState,
+    limits::{DEFAULT_PAGE, MAX_PAGE},
     names::Name,
     schedule::{DeadlineAction, DeadlineOutcome, FiredBy, RunOutcome, ScheduleSpec, Timetable, backfill_times},
     spec::SpecError,
@@ -29,9 +30,6 @@ use super::{
 
 /// How many fire times to come a schedule shows.
 const NEXT_FIRES: usize = 5;
-/// The largest page of runs, and the page when none is asked for.
-const MAX_PAGE: u16 = 500;
-const DEFAULT_PAGE: u16 = 50;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -12,7 +12,7 @@ use lapin::{
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable},
 };
-use perito_domain::message::TaskMessage;
+use perito_domain::{limits::MAX_LOOKED_THROUGH, message::TaskMessage};
 use perito_proto::v1;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -25,8 +25,6 @@ use crate::{
     topology::{Topology, name},
 };
 
-/// The most messages that are looked through for one of them, or listed.
-pub const MAX_LOOKED_THROUGH: usize = 10_000;
 /// Half of what RabbitMQ 4 allows.
 const MAX_RETURNS: i64 = 10;
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use lapin::Channel;
-use perito_domain::{lifecycle::JobKind, message::TaskMessage};
+use perito_domain::{lifecycle::JobKind, limits::MAX_EVENT_BYTES, message::TaskMessage};
 use perito_proto::v1;
 use prost::Message as _;
 
@@ -58,11 +58,6 @@ impl Feed for Tasks {
 /// Events of an object store, as they were published: what they mean is for their consumer to say.
 pub(crate) struct StoreEvents;
 
-impl StoreEvents {
-    /// Far above the largest message that a store sends.
-    const MAX_BYTES: usize = 1024 * 1024;
-}
-
 impl Feed for StoreEvents {
     type Message = Vec<u8>;
 
@@ -79,8 +74,8 @@ impl Feed for StoreEvents {
     }
 
     fn read(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
-        if bytes.len() > Self::MAX_BYTES {
-            return Err(format!("has {} bytes: at most {} are read", bytes.len(), Self::MAX_BYTES));
+        if bytes.len() > MAX_EVENT_BYTES {
+            return Err(format!("has {} bytes: at most {} are read", bytes.len(), MAX_EVENT_BYTES));
         }
         Ok(bytes.to_vec())
     }

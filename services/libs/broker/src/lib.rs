@@ -31,7 +31,7 @@ mod publisher;
 mod topology;
 
 pub use consumer::Consumer;
-pub use dead_letters::{DeadLetter, DeadLetters, MAX_LOOKED_THROUGH};
+pub use dead_letters::{DeadLetter, DeadLetters};
 pub use delivery::Delivery;
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::{Inspection, QueueInspection, inspect};

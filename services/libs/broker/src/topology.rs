@@ -16,16 +16,12 @@ use lapin::{
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, ShortString},
 };
-use perito_domain::lifecycle::JobKind;
+use perito_domain::{
+    lifecycle::JobKind,
+    limits::{MAX_DEAD_LETTERS, MAX_NAMESPACE_BYTES, MAX_STORE_EVENTS},
+};
 
 use crate::error::{Error, ErrorKind, Result};
-
-/// The longest namespace, in bytes. Names in AMQP have at most 255.
-const MAX_NAMESPACE_BYTES: usize = 128;
-/// Dead letters that are kept. Beyond them the oldest go.
-const MAX_DEAD_LETTERS: i64 = 100_000;
-/// Events that wait. Beyond them the store is refused, and keeps its events or says so: they are the only copy of their news.
-const MAX_STORE_EVENTS: i64 = 1_000_000;
 
 /// The names within one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]

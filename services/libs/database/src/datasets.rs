@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use perito_domain::{
     Severity,
+    limits::MAX_BATCH,
     names::{DatasetRef, Name},
     spec::Split,
 };
@@ -11,7 +12,6 @@ use sqlx::PgConnection;
 use crate::{
     Database, ImageObject,
     error::{During, Error, ErrorKind, Result},
-    images::MAX_BATCH,
 };
 
 /// A version that is being filled.

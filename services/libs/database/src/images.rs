@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use perito_domain::{
     Severity,
+    limits::MAX_BATCH,
     photograph::{InvalidPhotograph, Photograph},
 };
 use sqlx::PgConnection;
@@ -12,9 +13,6 @@ use crate::{
     Database,
     error::{During, Error, ErrorKind, Result},
 };
-
-/// The most images in one call.
-pub const MAX_BATCH: usize = 10_000;
 
 /// A photograph to register.
 #[derive(Debug, Clone, PartialEq, Eq)]

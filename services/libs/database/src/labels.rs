@@ -1,13 +1,12 @@
 //! What adjusters decided: recorded beside the predictions, and made into datasets.
 
 use chrono::{DateTime, Utc};
-use perito_domain::{Severity, names::Name, spec::Split};
+use perito_domain::{Severity, limits::MAX_BATCH, names::Name, spec::Split};
 
 use crate::{
     Database, Dataset,
     datasets::{draft, freeze_draft},
     error::{During, Error, ErrorKind, Result},
-    images::MAX_BATCH,
 };
 
 /// A decision about a photograph (by number, or by bucket and key) or about a claim.

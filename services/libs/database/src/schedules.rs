@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use perito_domain::{
     lifecycle::JobState,
+    limits::MAX_SCHEDULES,
     names::Name,
     schedule::{DeadlineAction, DeadlineOutcome, FiredBy, RunOutcome, ScheduleSpec},
 };
@@ -15,9 +16,6 @@ use crate::{
     datasets::stored,
     error::{During, Error, ErrorKind, Result},
 };
-
-/// The most schedules at once.
-pub const MAX_SCHEDULES: i64 = 1000;
 
 /// A schedule, and where it stands.
 #[derive(Debug, Clone, PartialEq)]

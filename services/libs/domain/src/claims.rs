@@ -2,12 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::limits::{MAX_CLAIM_PATTERN_BYTES, MAX_COMPILED_PATTERN_BYTES};
 use regex::{Regex, RegexBuilder};
-
-/// The longest pattern, in bytes.
-const MAX_PATTERN_BYTES: usize = 512;
-/// The most memory that a compiled pattern takes: nested repetitions grow fast.
-const MAX_COMPILED_BYTES: usize = 1024 * 1024;
 
 /// How a claim's id is found in a key, in time linear in the key's length.
 #[derive(Debug, Clone, Default)]
@@ -23,11 +19,13 @@ impl FromStr for ClaimRule {
     type Err = String;
 
     fn from_str(pattern: &str) -> Result<Self, String> {
-        if pattern.len() > MAX_PATTERN_BYTES {
-            return Err(format!("has {} bytes: at most {MAX_PATTERN_BYTES}", pattern.len()));
+        if pattern.len() > MAX_CLAIM_PATTERN_BYTES {
+            return Err(format!("has {} bytes: at most {MAX_CLAIM_PATTERN_BYTES}", pattern.len()));
         }
-        let regex =
-            RegexBuilder::new(pattern).size_limit(MAX_COMPILED_BYTES).build().map_err(|error| error.to_string())?;
+        let regex = RegexBuilder::new(pattern)
+            .size_limit(MAX_COMPILED_PATTERN_BYTES)
+            .build()
+            .map_err(|error| error.to_string())?;
         if regex.capture_names().flatten().any(|name| name == "claim") {
             return Ok(Self::Pattern(regex));
         }

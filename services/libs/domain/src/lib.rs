@@ -17,6 +17,7 @@
 //! | [`window`] | which tasks hold the places in the broker |
 //! | [`message`] | the checked form of a task message |
 //! | [`retry`] | error classes and what follows from each |
+//! | [`limits`] | how much is taken of what comes from outside |
 //! | [`failure`] | why one image could not be scored |
 //! | [`metrics`] | confusion matrix, precision, recall, F1 |
 //! | [`month`] | months and ages: what is archived |
@@ -37,6 +38,7 @@ pub mod audit;
 pub mod claims;
 pub mod failure;
 pub mod lifecycle;
+pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod month;

@@ -2,10 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::limits::MAX_NAME_BYTES;
 use serde::{Deserialize, Serialize, de::Error as _};
-
-/// The longest name of a model, dataset or alias, in bytes.
-pub const MAX_NAME_BYTES: usize = 64;
 
 /// A name or reference that is not well formed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

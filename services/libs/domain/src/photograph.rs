@@ -1,13 +1,6 @@
 //! What a photograph in the catalogue is called, checked: buckets, keys, ETags and claim ids come from other systems.
 
-/// The longest bucket name (S3's own limit), in bytes.
-pub const MAX_BUCKET_BYTES: usize = 63;
-/// The longest key (S3's own limit), in bytes.
-pub const MAX_KEY_BYTES: usize = 1024;
-/// The longest ETag, in bytes.
-pub const MAX_ETAG_BYTES: usize = 128;
-/// The longest claim id, in bytes.
-pub const MAX_CLAIM_ID_BYTES: usize = 128;
+use crate::limits::{MAX_BUCKET_BYTES, MAX_CLAIM_ID_BYTES, MAX_ETAG_BYTES, MAX_KEY_BYTES};
 
 /// Endings of the files that Perito reads, in lower case, and their media types.
 pub const IMAGE_TYPES: [(&str, &str); 6] = [

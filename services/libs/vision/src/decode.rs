@@ -6,7 +6,11 @@ use std::{
 };
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage, metadata::Orientation};
-use perito_domain::{failure::FailureReason, preprocessing::UnknownContract};
+use perito_domain::{
+    failure::FailureReason,
+    limits::{MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS},
+    preprocessing::UnknownContract,
+};
 
 use crate::jpeg::decode_reduced;
 
@@ -21,7 +25,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_bytes: 64 << 20, max_pixels: 100_000_000 }
+        Self { max_bytes: MAX_IMAGE_BYTES, max_pixels: MAX_IMAGE_PIXELS }
     }
 }
 

@@ -13,7 +13,11 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use perito_database::{ClaimedTask, Prediction};
-use perito_domain::{Severity, spec::Split};
+use perito_domain::{
+    Severity,
+    limits::{MAX_CHECKPOINT_BYTES, MAX_MARKER_BYTES},
+    spec::Split,
+};
 use perito_nets::Trainer;
 use perito_objects::ErrorKind;
 use serde::{Deserialize, Serialize};
@@ -30,8 +34,6 @@ const BEST: &str = "best.safetensors";
 const MARKER: &str = "complete.json";
 /// How many finished checkpoints of a run are kept: the newest, and one for the case that it is broken.
 const KEPT: usize = 2;
-const MAX_STATE_BYTES: u64 = 4 << 30;
-const MAX_MARKER_BYTES: u64 = 1 << 30;
 
 /// When checkpoints are written, besides on SIGTERM.
 #[derive(Debug, Clone, Copy)]
@@ -266,7 +268,7 @@ impl<'a> Checkpoints<'a> {
 
     /// A file of a checkpoint that has this digest.
     async fn checked(&self, folder: &str, file: &str, sha256: &str) -> Result<Vec<u8>, Unusable> {
-        let bytes = self.get(folder, file, MAX_STATE_BYTES).await?;
+        let bytes = self.get(folder, file, MAX_CHECKPOINT_BYTES).await?;
         if digest(&bytes) == sha256 {
             return Ok(bytes);
         }

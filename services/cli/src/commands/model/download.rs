@@ -7,14 +7,11 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use perito_domain::{artifact::ArtifactDescription, names::ModelRef};
+use perito_domain::{artifact::ArtifactDescription, limits::MAX_ARTIFACT_BYTES, names::ModelRef};
 use perito_runtime::ObjectStoreArgs;
 use sha2::{Digest as _, Sha256};
 
 use crate::{api::types::Model, commands::Context, exit::Usage, store, weights};
-
-/// The largest weights that are fetched, in bytes.
-const MAX_ARTIFACT_BYTES: u64 = 2 << 30;
 
 /// Which model to write where.
 #[derive(Debug, Args)]

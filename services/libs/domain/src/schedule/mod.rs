@@ -16,6 +16,6 @@ pub mod spec;
 pub mod timetable;
 
 pub use decision::{Decision, Fire, MAX_DECIDED, ON_TIME_SECONDS, State, Verdict, decide, next_due};
-pub use run::{DeadlineOutcome, FiredBy, MAX_BACKFILL, RunOutcome, backfill_times};
+pub use run::{DeadlineOutcome, FiredBy, RunOutcome, backfill_times};
 pub use spec::{Deadline, DeadlineAction, MissedPolicy, OverlapPolicy, ScheduleSpec};
 pub use timetable::Timetable;

@@ -3,10 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{ScheduleSpec, Verdict};
-use crate::{spec::SpecError, text_enum::text_enum};
-
-/// The most runs of one backfill: a year of nights.
-pub const MAX_BACKFILL: usize = 366;
+use crate::{limits::MAX_BACKFILL, spec::SpecError, text_enum::text_enum};
 
 text_enum! {
     /// What a run came from.

@@ -8,16 +8,13 @@ use sha2::{Digest, Sha256};
 
 use super::Timetable;
 use crate::{
+    limits::{MAX_CATCH_UP_SECONDS, MAX_JITTER_SECONDS},
     names::Name,
     random::{Purpose, rng},
     spec::{JobSpec, SpecError, in_range, read},
     text_enum::text_enum,
 };
 
-/// The longest jitter, in seconds.
-const MAX_JITTER: u32 = 3600;
-/// The longest window in which missed runs are caught up, in seconds: a month.
-const MAX_CATCH_UP: u32 = 31 * 24 * 3600;
 /// How many fire times are looked at for their distance.
 const DISTANCES: usize = 100;
 
@@ -156,13 +153,13 @@ impl ScheduleSpec {
             SpecError::NotAnObject => SpecError::invalid("job", error.to_string()),
         })?;
         in_range("priority", fields.priority, 0, 9)?;
-        in_range("jitter_seconds", fields.jitter_seconds, 0, MAX_JITTER)?;
+        in_range("jitter_seconds", fields.jitter_seconds, 0, MAX_JITTER_SECONDS)?;
         let catch_up_window = match (fields.missed, fields.catch_up_window_seconds) {
             (MissedPolicy::CatchUp, None) => {
                 return Err(SpecError::invalid("catch_up_window_seconds", "missing: say how far back, as in 86400"));
             }
             (MissedPolicy::CatchUp, Some(seconds)) => {
-                in_range("catch_up_window_seconds", seconds, 60, MAX_CATCH_UP)?;
+                in_range("catch_up_window_seconds", seconds, 60, MAX_CATCH_UP_SECONDS)?;
                 Some(TimeDelta::seconds(seconds.into()))
             }
             (_, None) => None,

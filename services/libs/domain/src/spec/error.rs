@@ -1,5 +1,6 @@
 //! What can be wrong with a specification.
 
+use crate::limits::MAX_CONCURRENCY;
 /// Why a specification was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
@@ -34,9 +35,6 @@ pub(crate) fn in_range<T: PartialOrd + std::fmt::Display>(
     }
     Err(SpecError::invalid(field, format!("is {value}: expected {low} to {high}")))
 }
-
-/// The highest limit of a job's tasks at once.
-pub const MAX_CONCURRENCY: u32 = 10_000;
 
 /// Refuses a limit of tasks at once that is none.
 pub(super) fn check_concurrency(limit: Option<u32>) -> Result<(), SpecError> {

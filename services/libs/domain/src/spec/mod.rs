@@ -18,15 +18,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use augment::{Augment, Crop, Erasing, Mix, Perspective};
+pub use error::SpecError;
 pub(crate) use error::in_range;
-pub use error::{MAX_CONCURRENCY, SpecError};
 pub use evaluate::EvaluateSpec;
 pub use loss::{Balanced, ClassWeights, Loss};
 pub use optimizer::{Optimizer, Schedule};
 pub use path::set_field;
 pub use preset::Preset;
-pub use score::{MAX_SHARD_SIZE, ScoreSpec, Selection};
-pub use sweep::{MAX_RUNS, Range, Search, SweepSpec, Trial};
+pub use score::{ScoreSpec, Selection};
+pub use sweep::{Range, Search, SweepSpec, Trial};
 pub use train::{Architecture, Precision, Stage, TrainSpec};
 
 use crate::{lifecycle::JobKind, text_enum::text_enum};

@@ -6,10 +6,10 @@ use super::{
     Split,
     error::{SpecError, check_concurrency, in_range},
 };
-use crate::names::{DatasetRef, ModelRef};
-
-/// The largest number of images in one task.
-pub const MAX_SHARD_SIZE: u32 = 10_000;
+use crate::{
+    limits::MAX_SHARD_SIZE,
+    names::{DatasetRef, ModelRef},
+};
 
 /// Scores a selection of images with one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

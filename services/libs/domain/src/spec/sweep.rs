@@ -12,10 +12,10 @@ use super::{
     path::set_field,
     preset, read,
 };
-use crate::random::{Purpose, rng};
-
-/// The most training runs in one sweep.
-pub const MAX_RUNS: usize = 1000;
+use crate::{
+    limits::MAX_RUNS,
+    random::{Purpose, rng},
+};
 
 /// Trains one recipe for each trial, measures them by macro F1, and trains and registers the best one.
 ///

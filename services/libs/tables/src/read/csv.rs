@@ -3,10 +3,11 @@
 use std::io::Read;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Trim};
+use perito_domain::limits::MAX_ROW_BYTES;
 use serde::de::DeserializeOwned;
 
 use super::{
-    MAX_ROW_BYTES, Outcome, Problem,
+    Outcome, Problem,
     counted::{Counted, Counts},
 };
 

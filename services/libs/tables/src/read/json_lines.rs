@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read};
 
+use perito_domain::limits::MAX_ROW_BYTES;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
-    MAX_ROW_BYTES, Outcome, Problem,
+    Outcome, Problem,
     counted::{Counted, Counts},
 };
 

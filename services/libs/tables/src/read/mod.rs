@@ -14,9 +14,6 @@ use crate::{
     format::Format,
 };
 
-/// The longest line of JSON and the longest row of CSV, in bytes: beyond it a quote or a line's end is missing.
-const MAX_ROW_BYTES: u64 = 1024 * 1024;
-
 /// How to read a file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReadOptions {
