@@ -1,6 +1,6 @@
 # Perito's commands. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-down test chaos lint sbom check-deploy rehearse-images fmt stack-up stack-down stack-status bench bench-training bench-resources bench-sql dictionary sqlx-prepare reference clean
+.PHONY: help setup build demo demo-down test test-million chaos fuzz lint sbom check-deploy rehearse-images fmt stack-up stack-down stack-status bench bench-training bench-resources bench-sql dictionary sqlx-prepare reference clean
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ test: ## Passes every test, on servers of its own
 
 chaos: ## Breaks everything while jobs are scored, by seeds (SEEDS=10 or MINUTES=60, from SEED=1 on); fails when anything is lost
 	@SEED=$(SEED) SEEDS=$(SEEDS) MINUTES=$(MINUTES) deploy/local/test --test chaos -- --ignored --nocapture
+
+test-million: ## Plans and dispatches a job of a million photographs; fails when that takes more memory than a small one
+	@deploy/local/test --test overload -- --ignored --nocapture
+
+fuzz: ## Lets libFuzzer look for bytes that break something (SECONDS=20 for each way in; NAMES="image weights")
+	@SECONDS_EACH=$(SECONDS) deploy/local/fuzz $(NAMES)
 
 lint: setup ## Formatting, clippy, documentation, licences and sources of dependencies, and who may link libtorch
 	@deploy/local/lint

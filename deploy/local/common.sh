@@ -21,6 +21,16 @@ die() {
     exit 1
 }
 
+# tool NAME VERSION: a program from crates.io in $tools/bin, compiled once for all clones, in a few minutes.
+tools=$cache_folder/cargo-tools
+tool() {
+    grep -qs "^$2\$" "$tools/$1.version" && return
+    say "compiling $1 $2 (once, a few minutes)"
+    CARGO_TARGET_DIR=$tools/target cargo install --quiet --locked --root "$tools" --version "$2" "$1"
+    rm -rf "$tools/target"
+    echo "$2" >"$tools/$1.version"
+}
+
 has() { command -v "$1" >/dev/null 2>&1; }
 
 # The scripts are run as root (in containers) or as a user who may use sudo.

@@ -6,26 +6,25 @@
 use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
 use perito_database::{NewImage, ObjectChange, ObjectEvent};
-use perito_domain::{claims::ClaimRule, photograph::media_type};
+use perito_domain::{
+    claims::ClaimRule,
+    limits::{MAX_SEQUENCER_DIGITS, MAX_VERSION_ID_BYTES},
+    photograph::media_type,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::watched::{Interest, Watched, interest};
 
-/// The longest sequencer, in digits. Real ones have about twenty.
-const MAX_SEQUENCER_DIGITS: usize = 64;
-/// The longest version id (S3's own limit), in bytes.
-const MAX_VERSION_BYTES: usize = 1024;
-
 /// What one message says.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Parsed {
+pub struct Parsed {
     /// What happened to photographs, in the message's order.
-    pub(super) events: Vec<ObjectEvent>,
+    pub events: Vec<ObjectEvent>,
     /// Records that need nothing to be done: other kinds of event, other objects.
-    pub(super) passed_over: u64,
+    pub passed_over: u64,
     /// Why the message cannot be acted on, or not wholly.
-    pub(super) refused: Option<String>,
+    pub refused: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -67,7 +66,7 @@ struct Object {
 }
 
 /// Reads a message. What can be acted on is kept, whatever else is in it.
-pub(super) fn parse(bytes: &[u8], watched: &[Watched], claims: &ClaimRule) -> Parsed {
+pub fn parse(bytes: &[u8], watched: &[Watched], claims: &ClaimRule) -> Parsed {
     let mut parsed = Parsed::default();
     let message: Message = match serde_json::from_slice(bytes) {
         Ok(message) => message,
@@ -127,8 +126,8 @@ fn read(record: Value, watched: &[Watched], claims: &ClaimRule) -> Result<Option
         return Err(format!("sequencer {odd:?} is not 1 to {MAX_SEQUENCER_DIGITS} hexadecimal digits"));
     }
     let version_id = object.version_id.filter(|version| !version.is_empty() && version != "null");
-    if version_id.as_ref().is_some_and(|id| id.len() > MAX_VERSION_BYTES || id.chars().any(char::is_control)) {
-        return Err(format!("versionId has more than {MAX_VERSION_BYTES} bytes or control characters"));
+    if version_id.as_ref().is_some_and(|id| id.len() > MAX_VERSION_ID_BYTES || id.chars().any(char::is_control)) {
+        return Err(format!("versionId has more than {MAX_VERSION_ID_BYTES} bytes or control characters"));
     }
     Ok(Some(ObjectEvent { time: event_time, sequencer, version_id, change }))
 }

@@ -10,5 +10,5 @@
 //! each object; a message that says nothing that could be done goes to the dead-letter queue, as it is.
 
 pub(crate) mod consumer;
-mod message;
+pub mod message;
 pub mod watched;

@@ -14,7 +14,7 @@ impl FromStr for Watched {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
-        if bucket.is_empty() || bucket.len() > perito_domain::photograph::MAX_BUCKET_BYTES {
+        if bucket.is_empty() || bucket.len() > perito_domain::limits::MAX_BUCKET_BYTES {
             return Err("expected BUCKET or BUCKET/PREFIX, as in claims or perito/backlog/".to_owned());
         }
         Ok(Self { bucket: bucket.to_owned(), prefix: prefix.to_owned() })

@@ -1,0 +1,5 @@
+//! Manifests in CSV, from libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    perito_fuzz::csv(bytes);
+});

@@ -1,0 +1,5 @@
+//! Events of an object store, from libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    perito_fuzz::event(bytes);
+});

@@ -1,0 +1,5 @@
+//! Photographs, from libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    perito_fuzz::image(bytes);
+});

@@ -1,0 +1,5 @@
+//! Manifests in JSON Lines, from libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    perito_fuzz::json_lines(bytes);
+});

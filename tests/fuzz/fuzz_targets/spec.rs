@@ -1,0 +1,5 @@
+//! Specifications, from libFuzzer.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    perito_fuzz::spec(bytes);
+});
