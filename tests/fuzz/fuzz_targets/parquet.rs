@@ -1,5 +1,5 @@
 //! Manifests in Parquet, from libFuzzer.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+libfuzzer_sys::fuzz_target!(init: perito_fuzz::let_code_catch_panics(), |bytes: &[u8]| {
     perito_fuzz::parquet(bytes);
 });

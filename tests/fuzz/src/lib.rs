@@ -41,6 +41,12 @@ pub const ALL: [Entrance; 9] = [
     ("checkpoint", checkpoint),
 ];
 
+/// libFuzzer takes every panic for a finding. Libraries that decode panic at some damage, and the code around them is there to catch it: with
+/// this only those are found that nobody catches.
+pub fn let_code_catch_panics() {
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+}
+
 /// Photographs: no decoder takes more pixels than allowed, and one at a reduced scale is still large enough.
 pub fn image(bytes: &[u8]) -> bool {
     const SIDE: u32 = 32;
