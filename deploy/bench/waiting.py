@@ -2,6 +2,8 @@
 """How soon a job of one photograph has its score, and what a coordinator and a worker cost that wait for work. As JSON on standard output.
 
     waiting.py API BUCKET MODEL coordinator=PID worker=PID
+
+PERITO_TOKEN_FILE names the file with the API's token.
 """
 
 import http.client
@@ -20,9 +22,11 @@ class Api:
     def __init__(self, url):
         parts = urllib.parse.urlsplit(url)
         self.connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+        with open(os.environ["PERITO_TOKEN_FILE"]) as file:
+            self.headers = {"authorization": f"Bearer {file.read().strip()}"}
 
     def call(self, method, path, body=None):
-        headers = {"content-type": "application/json"} if body else {}
+        headers = self.headers | ({"content-type": "application/json"} if body else {})
         self.connection.request(method, path, json.dumps(body) if body else None, headers)
         answer = self.connection.getresponse()
         content = json.loads(answer.read())

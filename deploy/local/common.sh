@@ -9,8 +9,10 @@ root=$(cd "$here/../.." && pwd)
 local_folder=$root/.local
 # shellcheck disable=SC2034
 cache_folder=${XDG_CACHE_HOME:-$HOME/.cache}/perito
+# What cargo builds, and where: benchmarks set PERITO_PROFILE=release.
+profile=${PERITO_PROFILE:-dev}
 # shellcheck disable=SC2034
-programs=${CARGO_TARGET_DIR:-$root/target}/debug
+programs=${CARGO_TARGET_DIR:-$root/target}/${profile/#dev/debug}
 
 say() { printf '%s\n' "$*" >&2; }
 
