@@ -37,7 +37,11 @@ async fn overload(images: i64) {
     for (what, job) in [("small", &small), ("large", &large)] {
         println!(
             "overload: the {what} job, {} photographs: planned in {:.2} s, done {:.1} s later; coordinator at most {} MiB, {} messages",
-            job.images, job.planning.as_secs_f64(), job.working.as_secs_f64(), job.coordinator_kib >> 10, job.messages,
+            job.images,
+            job.planning.as_secs_f64(),
+            job.working.as_secs_f64(),
+            job.coordinator_kib >> 10,
+            job.messages,
         );
     }
     let growth = large.coordinator_kib - small.coordinator_kib;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::{error::TaskError, evaluate, leases::LeaseGuard, score, service::Context, sweep, train};
 
 /// The largest shard's rows take a second or two.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a task's work ended when nothing went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +34,8 @@ pub async fn claim(context: &Context, message: &TaskMessage) -> Result<Option<Le
     let mut failures = 0;
     loop {
         let claimed_at = Instant::now();
-        let lease = context.leases.duration();
-        let claiming = context.database.claim(message.task_id, message.attempt_hint, &context.worker, lease);
         // What comes later than that is worth nothing any more.
-        match within(lease, "claim the task", claiming).await {
+        match within(context.leases.duration(), "claim the task", context.together.claim(message)).await {
             Ok(Claim::Claimed(task)) => return Ok(Some(context.leases.hold(*task, claimed_at))),
             Ok(Claim::Dropped(reason)) => {
                 metrics::counter!("perito_messages_dropped_total", "reason" => reason.as_str()).increment(1);
@@ -95,9 +93,9 @@ async fn work(context: &Context, task: &Arc<ClaimedTask>) -> Result<Ending, Task
     match task.kind {
         JobKind::Score => {
             let in_hand = context.stall_clock.task();
-            let result = score::run(context, task, &in_hand).await?;
+            let result = Arc::new(score::run(context, task, &in_hand).await?);
             let _working = context.stall_clock.working(Stage::Write);
-            commit(|| context.database.commit_score(task, &result)).await?;
+            commit(|| context.together.commit((Arc::clone(task), Arc::clone(&result)))).await?;
             Ok(Ending::Committed)
         }
         JobKind::Train => train::run(context, task).await,
@@ -130,7 +128,7 @@ pub async fn commit<T, F: Future<Output = Result<T, DatabaseError>>>(
 }
 
 /// A connection may fall silent without an end, and nothing below has a clock of its own.
-async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     what: &str,
     answer: impl Future<Output = Result<T, DatabaseError>>,

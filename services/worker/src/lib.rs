@@ -14,6 +14,7 @@
 //! | [`fetching`], [`budget`] | how many images are fetched at once, and with how much memory |
 //! | [`gpu`] | what the GPU says of itself, as metrics |
 //! | [`stall`] | what each stage of scoring does with its time |
+//! | [`together`] | claims and commits of the same moment, in one transaction |
 //! | [`score`], [`train`], [`evaluate`], [`sweep`] | the work itself, a module for each kind of task |
 //! | [`labelled`], [`pixel_cache`] | a labelled split, decoded once, and batches of it |
 //! | [`measure`] | a network measured on labelled images, for training and evaluation alike |
@@ -43,4 +44,5 @@ pub mod score;
 pub mod service;
 pub mod stall;
 pub mod sweep;
+pub mod together;
 pub mod train;

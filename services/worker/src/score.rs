@@ -24,6 +24,9 @@ const BATCHES_IN_FLIGHT: usize = 2;
 /// # Errors
 /// A missing or altered model is permanent; a store or a database that fails is transient.
 pub async fn run(context: &Context, task: &ClaimedTask, in_hand: &TaskInHand) -> Result<ScoreResult, TaskError> {
+    if task.images.is_empty() {
+        return Ok(ScoreResult::default());
+    }
     let model = task
         .model
         .as_ref()

@@ -25,6 +25,7 @@ use crate::{
     pixel_cache::CacheLimits,
     presence,
     stall::StallClock,
+    together::Together,
     train::checkpoint::Policy,
 };
 
@@ -46,6 +47,8 @@ pub struct Context {
     pub stall_clock: StallClock,
     /// Whose turn it is at the device: scoring tasks have it one after the other.
     pub turns: Semaphore,
+    /// Claims and commits that share transactions.
+    pub together: Together,
     /// Every lease held.
     pub leases: Leases,
     /// Whether new tasks are taken.
@@ -91,6 +94,7 @@ impl Context {
         );
         let images =
             ImageSource::new(objects.clone(), options, stall_clock.clone()).context("start the decoding threads")?;
+        let worker = args.name.clone().unwrap_or_else(default_name);
         Ok(Self {
             artifacts: Artifacts::new(
                 objects.clone(),
@@ -100,7 +104,8 @@ impl Context {
             ),
             leases: Leases::new(database.clone(), args.lease),
             intake: Intake::new(shutdown.soft().clone()),
-            worker: args.name.clone().unwrap_or_else(default_name),
+            together: Together::start(database.clone(), worker.clone(), args.lease),
+            worker,
             cache: CacheLimits { memory: args.cache_bytes(), disk: args.disk_cache_mib << 20 },
             checkpoints: Policy { interval: args.checkpoint_interval, epochs: args.checkpoint_epochs },
             database,

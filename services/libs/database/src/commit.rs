@@ -105,13 +105,11 @@ impl Database {
         let began = Instant::now();
         let mut tx = self.begin_bulk("begin the commit").await?;
         end_task(&mut tx, &task.lease, result.predictions.len(), result.failures.len()).await?;
-        copy::predictions(&mut tx, task.lease.job_id(), task.run_date, &result.predictions).await?;
+        copy::predictions(&mut tx, &[(task.lease.job_id(), task.run_date, &result.predictions)]).await?;
         insert_failures(&mut tx, &task.lease, &result.failures).await?;
         stages::record(&mut tx, &task.lease, &result.stages, began.elapsed()).await?;
         tx.commit().await.during("commit the scores")?;
-        for (outcome, images) in [("scored", result.predictions.len()), ("failed", result.failures.len())] {
-            metrics::counter!("perito_images_scored_total", "outcome" => outcome).increment(images as u64);
-        }
+        count(result);
         Ok(())
     }
 
@@ -209,7 +207,7 @@ fn dataset_of(task: &ClaimedTask) -> Result<i64> {
     task.dataset_id.ok_or_else(|| Error::new(ErrorKind::Invalid, "the task has no dataset"))
 }
 
-fn check_coverage(task: &ClaimedTask, result: &ScoreResult) -> Result<()> {
+pub(crate) fn check_coverage(task: &ClaimedTask, result: &ScoreResult) -> Result<()> {
     let expected: HashSet<i64> = task.images.iter().map(|image| image.id).collect();
     let predicted = result.predictions.iter().map(|prediction| prediction.image_id);
     let failed = result.failures.iter().map(|failure| failure.image_id);
@@ -221,6 +219,12 @@ fn check_coverage(task: &ClaimedTask, result: &ScoreResult) -> Result<()> {
     let message =
         format!("the result has {} images ({} distinct), the task {}", found.len(), distinct.len(), expected.len());
     Err(Error::new(ErrorKind::Invalid, message))
+}
+
+pub(crate) fn count(result: &ScoreResult) {
+    for (outcome, images) in [("scored", result.predictions.len()), ("failed", result.failures.len())] {
+        metrics::counter!("perito_images_scored_total", "outcome" => outcome).increment(images as u64);
+    }
 }
 
 pub(crate) async fn end_task(tx: &mut PgConnection, lease: &Lease, scored: usize, failed: usize) -> Result<()> {
@@ -241,7 +245,7 @@ pub(crate) async fn end_task(tx: &mut PgConnection, lease: &Lease, scored: usize
     end_attempt(tx, lease, "succeeded", None, None).await
 }
 
-async fn insert_failures(tx: &mut PgConnection, lease: &Lease, failures: &[ImageFailure]) -> Result<()> {
+pub(crate) async fn insert_failures(tx: &mut PgConnection, lease: &Lease, failures: &[ImageFailure]) -> Result<()> {
     if failures.is_empty() {
         return Ok(());
     }
@@ -329,5 +333,5 @@ async fn measured(
             .during("record the confusion matrix")?;
         }
     }
-    copy::predictions(tx, task.lease.job_id(), task.run_date, predictions).await
+    copy::predictions(tx, &[(task.lease.job_id(), task.run_date, predictions)]).await
 }

@@ -53,6 +53,11 @@ impl Error {
         Self::new(ErrorKind::Unavailable, format!("{what}: no answer within {} s", limit.as_secs_f64()))
     }
 
+    /// Whoever was to ask Postgres is gone.
+    pub fn given_up() -> Self {
+        Self::new(ErrorKind::Unavailable, "what was asked for was given up")
+    }
+
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind

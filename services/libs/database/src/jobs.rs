@@ -419,10 +419,13 @@ pub(crate) async fn insert_job(connection: &mut PgConnection, job: &NewJob) -> R
 /// Cancels every open task of a job and ends the attempts on them.
 pub(crate) async fn cancel_tasks(tx: &mut PgConnection, job_id: Uuid) -> Result<()> {
     sqlx::query!(
-        "with ended as (
-             update tasks set state = 'cancelled', lease_expires_at = null, finished_at = now()
-             where job_id = $1 and state = any($2)
-             returning id, attempt
+        "with open as (
+             -- Who locks several tasks of a job does so in their order.
+             select id from tasks where job_id = $1 and state = any($2) order by ordinal for update
+         ), ended as (
+             update tasks t set state = 'cancelled', lease_expires_at = null, finished_at = now()
+             from open where t.id = open.id and t.state = any($2)
+             returning t.id, t.attempt
          )
          update attempts a set ended_at = now(), outcome = 'cancelled'
          from ended where a.task_id = ended.id and a.attempt = ended.attempt and a.ended_at is null",

@@ -28,6 +28,10 @@ pub struct Lease {
 }
 
 impl Lease {
+    pub(crate) fn new(task_id: Uuid, job_id: Uuid, attempt: i32) -> Self {
+        Self { task_id, job_id, attempt }
+    }
+
     /// The task.
     pub fn task_id(&self) -> Uuid {
         self.task_id
@@ -208,9 +212,13 @@ impl Database {
         let tasks: Vec<_> = leases.iter().map(|lease| lease.task_id).collect();
         let attempts: Vec<_> = leases.iter().map(|lease| lease.attempt).collect();
         sqlx::query_scalar!(
-            "update tasks t set lease_expires_at = now() + $3
-             from unnest($1::uuid[], $2::int[]) as held(id, attempt)
-             where t.id = held.id and t.attempt = held.attempt and t.state = 'running'
+            "with held as (
+                 -- Who locks several tasks of a job does so in their order.
+                 select t.id from unnest($1::uuid[], $2::int[]) as held(id, attempt)
+                 join tasks t on t.id = held.id and t.attempt = held.attempt
+                 where t.state = 'running' order by t.job_id, t.ordinal for update of t
+             )
+             update tasks t set lease_expires_at = now() + $3 from held where t.id = held.id
              returning t.id",
             &tasks,
             &attempts,

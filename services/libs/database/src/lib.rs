@@ -20,6 +20,7 @@
 //! | [`dispatch`] | runnable tasks go out: the transactional outbox |
 //! | [`lease`] | claim, heartbeat, release, failure |
 //! | [`commit`] | results, behind the fence |
+//! | [`together`] | claims and commits of the same moment, in one transaction |
 //! | [`stages`] | what the stages of a scoring run did with their time |
 //! | [`sweeps`] | runs of a sweep, its leaderboard and its winner |
 //! | [`workers`] | who lives, and who is to take nothing new |
@@ -72,6 +73,7 @@ pub mod stages;
 pub mod sweeps;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod together;
 pub mod tokens;
 pub mod views;
 pub mod workers;

@@ -95,8 +95,11 @@ impl Database {
                  where kind = $1 and state = any($2) and dispatched_at < now() - $4::interval
              ), lost as (
                  select id from waiting order by dispatched_at limit greatest(0, (select count(*) from waiting) - $3::bigint)
+             ), free as (
+                 -- What is being claimed at this moment is not lost.
+                 select id from tasks where id in (select id from lost) and state = any($2) for update skip locked
              )
-             update tasks t set state = 'runnable' from lost where t.id = lost.id and t.state = any($2)",
+             update tasks t set state = 'runnable' from free where t.id = free.id",
             kind.as_str(),
             &TaskEvent::LoseMessage.sources(),
             i64::try_from(ready).unwrap_or(i64::MAX),

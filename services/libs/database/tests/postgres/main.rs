@@ -22,5 +22,6 @@ mod scale;
 mod schedules;
 mod schema;
 mod sweeps;
+mod together;
 mod workers;
 mod world;

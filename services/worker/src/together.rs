@@ -1,0 +1,164 @@
+//! Claims, and commits, of the same moment share a transaction. Whoever comes while others are under way goes with the next one; whoever
+//! is alone goes at once, by itself.
+//!
+//! What cannot go together goes by itself too, so that one bad task costs no other anything.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use perito_database::{Claim, ClaimedTask, Database, Error, Result, ScoreResult};
+use perito_domain::message::TaskMessage;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tracing::{Instrument as _, Span};
+use uuid::Uuid;
+
+use crate::execute::{COMMIT_TIMEOUT, within};
+
+/// The most that share a transaction.
+const MOST: usize = 64;
+/// Transactions of each sort at once.
+const AT_ONCE: usize = 2;
+
+/// A scoring task with what came of it.
+pub type Done = (Arc<ClaimedTask>, Arc<ScoreResult>);
+
+/// Where claims and commits meet.
+pub struct Together {
+    claims: mpsc::Sender<Request<(Uuid, u32), Claim>>,
+    commits: mpsc::Sender<Request<Done, ()>>,
+}
+
+/// What somebody waits for.
+struct Request<I, O> {
+    item: I,
+    answer: oneshot::Sender<Result<O>>,
+    span: Span,
+}
+
+impl Together {
+    /// For one worker. Ends with the last of its callers.
+    pub fn start(database: Database, worker: String, lease: Duration) -> Self {
+        let claiming = Claiming { database: database.clone(), worker, lease };
+        Self {
+            claims: gather(move |requests| claiming.clone().all(requests)),
+            commits: gather(move |requests| commit_all(database.clone(), requests)),
+        }
+    }
+
+    /// [`Database::claim`], perhaps with others.
+    ///
+    /// # Errors
+    /// Those of a claim.
+    pub async fn claim(&self, message: &TaskMessage) -> Result<Claim> {
+        ask(&self.claims, (message.task_id, message.attempt_hint)).await
+    }
+
+    /// [`Database::commit_score`], perhaps with others.
+    ///
+    /// # Errors
+    /// Those of a commit.
+    pub async fn commit(&self, done: Done) -> Result<()> {
+        ask(&self.commits, done).await
+    }
+}
+
+async fn ask<I, O>(gathering: &mpsc::Sender<Request<I, O>>, item: I) -> Result<O> {
+    let (answer, answered) = oneshot::channel();
+    let request = Request { item, answer, span: Span::current() };
+    // Neither fails but for a panic over there, which says more.
+    gathering.send(request).await.map_err(|_| Error::given_up())?;
+    answered.await.unwrap_or_else(|_| Err(Error::given_up()))
+}
+
+/// Hands over whatever has gathered, as soon as there is something and a place for it.
+fn gather<I, O, F>(handle: impl Fn(Vec<Request<I, O>>) -> F + Clone + Send + 'static) -> mpsc::Sender<Request<I, O>>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(MOST);
+    let receiver = Arc::new(Mutex::new(receiver));
+    for _ in 0..AT_ONCE {
+        let (receiver, handle) = (Arc::clone(&receiver), handle.clone());
+        tokio::spawn(async move {
+            loop {
+                let mut requests = Vec::new();
+                if receiver.lock().await.recv_many(&mut requests, MOST).await == 0 {
+                    return;
+                }
+                // In a task of its own, which may panic.
+                let _answered_or_not = tokio::spawn(handle(requests)).await;
+            }
+        });
+    }
+    sender
+}
+
+#[derive(Clone)]
+struct Claiming {
+    database: Database,
+    worker: String,
+    lease: Duration,
+}
+
+impl Claiming {
+    async fn all(self, mut requests: Vec<Request<(Uuid, u32), Claim>>) {
+        // Whoever has given up wants no lease.
+        requests.retain(|request| !request.answer.is_closed());
+        let mut claimed = Vec::new();
+        if let [first, _, ..] = &requests[..] {
+            let wanted: Vec<_> = requests.iter().map(|request| request.item).collect();
+            let claiming = self.database.claim_together(&wanted, &self.worker, self.lease);
+            let claiming = within(self.lease, "claim tasks", claiming).instrument(first.span.clone());
+            // What went wrong shows again where it belongs.
+            claimed = claiming.await.unwrap_or_default();
+        }
+        let claimed = claimed.into_iter().chain(std::iter::repeat_with(|| None));
+        for (request, task) in requests.into_iter().zip(claimed) {
+            let this = self.clone();
+            match task {
+                Some(task) => this.hand_over(request.answer, Ok(Claim::Claimed(Box::new(task)))).await,
+                // A timeout of the transaction may have outlasted its patience.
+                None if request.answer.is_closed() => {}
+                None => drop(tokio::spawn(async move {
+                    let (id, attempt) = request.item;
+                    let claiming = this.database.claim(id, attempt, &this.worker, this.lease);
+                    let claim = within(this.lease, "claim the task", claiming).instrument(request.span).await;
+                    this.hand_over(request.answer, claim).await;
+                })),
+            }
+        }
+    }
+
+    /// A lease for somebody who does not wait any more would only run out.
+    async fn hand_over(&self, answer: oneshot::Sender<Result<Claim>>, claim: Result<Claim>) {
+        if let Err(Ok(Claim::Claimed(task))) = answer.send(claim)
+            && let Err(error) = self.database.release(&task.lease).await
+        {
+            tracing::debug!(error = %error, "a claim that came too late was not given back");
+        }
+    }
+}
+
+async fn commit_all(database: Database, mut requests: Vec<Request<Done, ()>>) {
+    requests.retain(|request| !request.answer.is_closed());
+    let mut committed = Vec::new();
+    if let [first, _, ..] = &requests[..] {
+        let done: Vec<_> = requests.iter().map(|request| (&*request.item.0, &*request.item.1)).collect();
+        let committing = within(COMMIT_TIMEOUT, "commit", database.commit_scores_together(&done));
+        committed = committing.instrument(first.span.clone()).await.unwrap_or_default();
+    }
+    let committed = committed.into_iter().chain(std::iter::repeat(false));
+    for (Request { item: (task, result), answer, span }, committed) in requests.into_iter().zip(committed) {
+        let database = database.clone();
+        if committed {
+            let _gone_or_not = answer.send(Ok(()));
+        } else if !answer.is_closed() {
+            tokio::spawn(async move {
+                let committing = within(COMMIT_TIMEOUT, "commit", database.commit_score(&task, &result));
+                let outcome = committing.instrument(span).await;
+                let _gone_or_not = answer.send(outcome);
+            });
+        }
+    }
+}
