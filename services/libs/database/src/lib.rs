@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`pool`] | connections: one pool for control, another for bulk writes |
+//! | `no_delay` | their sockets send at once |
 //! | [`migrate`] | the schema: applying it, and refusing one that is unknown |
 //! | [`images`], [`datasets`], [`models`] | the catalogue and the registry |
 //! | [`aliases`] | where aliases point: the gate, rollback, history |
@@ -61,6 +62,7 @@ pub mod lease;
 pub mod measurements;
 pub mod migrate;
 pub mod models;
+mod no_delay;
 pub mod overview;
 pub mod plan;
 pub mod pool;

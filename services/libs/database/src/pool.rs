@@ -11,7 +11,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::error::{During, Error, ErrorKind, Result};
+use crate::{
+    error::{During, Error, ErrorKind, Result},
+    no_delay,
+};
 
 /// How to reach Postgres.
 #[derive(Clone)]
@@ -95,6 +98,10 @@ impl Database {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
+                .after_connect(|_, _| {
+                    no_delay::set();
+                    Box::pin(async { Ok(()) })
+                })
                 .after_release(|connection, _| Box::pin(sound(connection)))
         };
         let control = pool(options.control_connections).connect_lazy_with(connect.clone());
