@@ -33,7 +33,8 @@ fn photographs(folder: &Path, width: usize, height: usize, count: usize) {
 }
 
 fn network(file: &Path, architecture: &str, side: u32) {
-    let spec = serde_json::json!({"kind": "train", "model": "m", "dataset": "d", "architecture": architecture, "image_size": side});
+    let spec = serde_json::json!({"kind": "train", "model": "m", "dataset": "d", "architecture": architecture, "image_size": side,
+                                  "freeze": null});
     let JobSpec::Train(spec) = JobSpec::parse(spec).unwrap() else { panic!("no training") };
     let device = DeviceRequest::Cpu.resolve().unwrap();
     let trainer = Trainer::new(&spec, &Preprocessing::imagenet(side), [1; 3], None, device).unwrap();

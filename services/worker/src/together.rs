@@ -5,9 +5,13 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use perito_database::{Claim, ClaimedTask, Database, Error, Result, ScoreResult};
 use perito_domain::message::TaskMessage;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::timeout,
+};
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
@@ -15,8 +19,10 @@ use crate::execute::{COMMIT_TIMEOUT, within};
 
 /// The most that share a transaction.
 const MOST: usize = 64;
-/// Transactions of each sort at once.
+/// Transactions of each sort at once, but for those that take long.
 const AT_ONCE: usize = 2;
+/// How long others wait for one, as when somebody else holds its rows.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A scoring task with what came of it.
 pub type Done = (Arc<ClaimedTask>, Arc<ScoreResult>);
@@ -86,8 +92,8 @@ where
                 if receiver.lock().await.recv_many(&mut requests, MOST).await == 0 {
                     return;
                 }
-                // In a task of its own, which may panic.
-                let _answered_or_not = tokio::spawn(handle(requests)).await;
+                // In a task of its own, which may panic, and which others do not wait for when it takes long.
+                let _done_or_not = timeout(PATIENCE, tokio::spawn(handle(requests))).await;
             }
         });
     }
@@ -114,20 +120,25 @@ impl Claiming {
             claimed = claiming.await.unwrap_or_default();
         }
         let claimed = claimed.into_iter().chain(std::iter::repeat_with(|| None));
+        let (mut alone, mut answered) = (Vec::new(), Vec::new());
         for (request, task) in requests.into_iter().zip(claimed) {
-            let this = self.clone();
             match task {
-                Some(task) => this.hand_over(request.answer, Ok(Claim::Claimed(Box::new(task)))).await,
-                // A timeout of the transaction may have outlasted its patience.
-                None if request.answer.is_closed() => {}
-                None => drop(tokio::spawn(async move {
-                    let (id, attempt) = request.item;
-                    let claiming = this.database.claim(id, attempt, &this.worker, this.lease);
-                    let claim = within(this.lease, "claim the task", claiming).instrument(request.span).await;
-                    this.hand_over(request.answer, claim).await;
-                })),
+                Some(task) => answered.push(self.hand_over(request.answer, Ok(Claim::Claimed(Box::new(task))))),
+                None => alone.push(self.one(request)),
             }
         }
+        join_all(answered).await;
+        join_all(alone).await;
+    }
+
+    async fn one(&self, Request { item: (id, attempt), answer, span }: Request<(Uuid, u32), Claim>) {
+        // The transaction of all may have outlasted its patience.
+        if answer.is_closed() {
+            return;
+        }
+        let claiming = self.database.claim(id, attempt, &self.worker, self.lease);
+        let claim = within(self.lease, "claim the task", claiming).instrument(span).await;
+        self.hand_over(answer, claim).await;
     }
 
     /// A lease for somebody who does not wait any more would only run out.
@@ -149,16 +160,18 @@ async fn commit_all(database: Database, mut requests: Vec<Request<Done, ()>>) {
         committed = committing.instrument(first.span.clone()).await.unwrap_or_default();
     }
     let committed = committed.into_iter().chain(std::iter::repeat(false));
+    let mut alone = Vec::new();
     for (Request { item: (task, result), answer, span }, committed) in requests.into_iter().zip(committed) {
-        let database = database.clone();
         if committed {
             let _gone_or_not = answer.send(Ok(()));
         } else if !answer.is_closed() {
-            tokio::spawn(async move {
+            let database = &database;
+            alone.push(async move {
                 let committing = within(COMMIT_TIMEOUT, "commit", database.commit_score(&task, &result));
                 let outcome = committing.instrument(span).await;
                 let _gone_or_not = answer.send(outcome);
             });
         }
     }
+    join_all(alone).await;
 }
