@@ -175,3 +175,60 @@ async fn commit_all(database: Database, mut requests: Vec<Request<Done, ()>>) {
     }
     join_all(alone).await;
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_millis(10);
+
+    /// Answers with how many came together, after a while; for 0 never.
+    fn counting() -> mpsc::Sender<Request<u32, usize>> {
+        gather(async |requests: Vec<Request<u32, usize>>| {
+            sleep(LONG).await;
+            if requests.iter().any(|request| request.item == 0) {
+                std::future::pending::<()>().await;
+            }
+            let together = requests.len();
+            requests.into_iter().for_each(|request| request.answer.send(Ok(together)).unwrap());
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_alone_goes_at_once_and_the_others_together() {
+        let queue = counting();
+        let began = Instant::now();
+        let first = ask(&queue, 1).await.unwrap();
+        assert_eq!((first, began.elapsed()), (1, LONG));
+        let mut early = Vec::new();
+        for number in [2, 3] {
+            let queue = queue.clone();
+            early.push(tokio::spawn(async move { ask(&queue, number).await }));
+            sleep(Duration::from_millis(1)).await;
+        }
+        let late = join_all((4..44).map(|number| ask(&queue, number))).await;
+        assert!(late.into_iter().all(|together| together.unwrap() == 40));
+        for request in early {
+            assert_eq!(request.await.unwrap().unwrap(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_long_for_those_who_never_end() {
+        let queue = counting();
+        let stuck: Vec<_> = [0, 0]
+            .map(|number| {
+                let queue = queue.clone();
+                tokio::spawn(async move { ask(&queue, number).await })
+            })
+            .into();
+        sleep(Duration::from_millis(1)).await;
+        let began = Instant::now();
+        ask(&queue, 1).await.unwrap();
+        assert!(began.elapsed() <= PATIENCE + LONG, "{:?}", began.elapsed());
+        assert!(stuck.iter().all(|request| !request.is_finished()));
+    }
+}

@@ -47,6 +47,10 @@ impl Database {
         batch: i64,
         publish: impl AsyncFnOnce(Vec<TaskMessage>) -> Vec<bool>,
     ) -> Result<Dispatched> {
+        // Most of the time there is nothing to do, and a coordinator that waits should cost next to nothing.
+        if !self.any_running(Some(kind)).await? {
+            return Ok(Dispatched::default());
+        }
         let mut tx = self.begin("begin dispatching").await?;
         let alone = sqlx::query_scalar!(
             r#"select pg_try_advisory_xact_lock(hashtext('dispatch'), hashtext($1)) as "alone!""#,
@@ -79,6 +83,19 @@ impl Database {
             .during("mark tasks dispatched")?;
         tx.commit().await.during("commit the dispatch")?;
         Ok(Dispatched { published: published.len() as u64, refused: (ids.len() - published.len()) as u64, recalled })
+    }
+}
+
+impl Database {
+    /// Whether a job runs, of this kind or of any.
+    pub(crate) async fn any_running(&self, kind: Option<JobKind>) -> Result<bool> {
+        sqlx::query_scalar!(
+            r#"select exists (select from jobs where state = 'running' and kind = coalesce($1, kind)) as "any!""#,
+            kind.map(JobKind::as_str)
+        )
+        .fetch_one(&self.control)
+        .await
+        .during("see whether a job runs")
     }
 }
 

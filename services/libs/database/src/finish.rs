@@ -41,6 +41,9 @@ impl Database {
     /// # Errors
     /// `Unavailable`.
     pub async fn finish_jobs(&self) -> Result<Vec<FinishedJob>> {
+        if !self.any_running(None).await? {
+            return Ok(Vec::new());
+        }
         let mut tx = self.begin("begin finishing").await?;
         // The end of a run writes its summaries (migrations/0011_summaries.sql), which takes longer the more scores it has.
         sqlx::query!("set local statement_timeout = '1h'").execute(&mut *tx).await.during("begin finishing")?;
