@@ -2,7 +2,7 @@
 //!
 //! What differs from s3s-fs: listings carry ETags and cost what a page costs (see [`crate::listing`]); an object and its ETag
 //! are replaced as one; a key that names a folder is no object; `If-Match` on reads counts; keys that a file system cannot hold
-//! are refused instead of kept under another name.
+//! are refused instead of kept under another name; objects are read in large pieces.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
@@ -12,7 +12,12 @@ use std::{
 use futures::{StreamExt, TryStreamExt};
 use s3s::{S3, S3Request, S3Response, S3Result, dto::*, s3_error};
 use s3s_fs::FileSystem;
-use tokio::sync::RwLock;
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt as _, AsyncSeekExt as _, SeekFrom},
+    sync::RwLock,
+};
+use tokio_util::io::ReaderStream;
 
 use crate::{
     key,
@@ -23,6 +28,8 @@ use crate::{
 const PAGE: i32 = 1000;
 /// Objects looked at at once for a listing.
 const LOOKUPS: usize = 16;
+/// s3s-fs reads 4 KiB at a time, and each of them is a thread's errand.
+const CHUNK_BYTES: usize = 256 * 1024;
 /// Enough that two keys in use at once seldom share one.
 const LOCKS: u64 = 1024;
 
@@ -92,6 +99,15 @@ impl Store {
     }
 }
 
+/// A part of a file, in pieces.
+async fn body(path: &Path, first: u64, length: u64) -> S3Result<StreamingBlob> {
+    let mut file = File::open(path).await.map_err(|error| s3_error!(error, InternalError))?;
+    if first > 0 {
+        file.seek(SeekFrom::Start(first)).await.map_err(|error| s3_error!(error, InternalError))?;
+    }
+    Ok(StreamingBlob::wrap(ReaderStream::with_capacity(file.take(length), CHUNK_BYTES)))
+}
+
 /// A request that comes from here and not from a client.
 fn request<T>(input: T) -> S3Request<T> {
     S3Request {
@@ -159,9 +175,19 @@ impl S3 for Store {
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         self.find(&request.input.bucket, &request.input.key).await?;
         let expected = request.input.if_match.clone();
+        let path = self.root.join(&request.input.bucket).join(&request.input.key);
+        let first = match request.input.range {
+            None => Some(0),
+            Some(Range::Int { first, .. }) => Some(first),
+            // Counted from the end: rare, and s3s-fs's business.
+            Some(Range::Suffix { .. }) => None,
+        };
         // The body comes from the file that is opened now, whatever takes its place later.
         let _consistent = self.lock(&request.input.bucket, &request.input.key).read().await;
-        let response = self.files.get_object(request).await?;
+        let mut response = self.files.get_object(request).await?;
+        if let (Some(first), Some(length)) = (first, response.output.content_length) {
+            response.output.body = Some(body(&path, first, length.unsigned_abs()).await?);
+        }
         match (expected, &response.output.e_tag) {
             (Some(ETagCondition::ETag(expected)), Some(present)) if !expected.strong_cmp(present) => {
                 Err(s3_error!(PreconditionFailed, "the object's ETag is another one"))
