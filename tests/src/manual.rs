@@ -88,7 +88,7 @@ pub fn configuration() -> String {
 /// The reference of limits: what `perito_domain::limits` lists.
 pub fn limits() -> String {
     let mut page = String::from(
-        "# Limits\n\nThe most that is taken of what comes from outside. What is more is refused with an error that names the limit, and nothing else is lost.\n\
+        "# Limits\n\nThe most that is taken of what comes from outside. What is more is refused with an error that names the limit, unless its line says otherwise.\n\
          Made by `make reference` from `services/libs/domain/src/limits.rs`; a test compares.\n",
     );
     for group in limits::ALL.chunk_by(|one, next| one.group == next.group) {

@@ -1,6 +1,6 @@
 //! How much is taken of what comes from outside: one place, which `docs/reference/limits.md` is made of.
 //!
-//! What is larger is refused with an error that names the limit, before memory is taken for it.
+//! What is larger is refused with an error that names the limit, before memory is taken for it, unless the limit's own line says otherwise.
 
 /// A limit, as the reference shows it.
 #[derive(Debug, Clone, Copy)]
