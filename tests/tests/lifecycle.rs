@@ -107,3 +107,25 @@ async fn both_services_print_their_configuration_without_secrets() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_workers_idle_threads_sleep_soon_unless_the_environment_says_how_to_wait() {
+    let mut system = System::start().await;
+    let listen = free_address();
+    let started = Instant::now();
+    let environment_of = async |worker: perito_tests::Process| {
+        while !worker.log().contains("ready for tasks") {
+            assert!(started.elapsed() < PATIENCE, "{}", worker.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let environment = std::fs::read(format!("/proc/{}/environ", worker.id())).unwrap();
+        (String::from_utf8_lossy(&environment).into_owned(), worker.arguments())
+    };
+    let arguments = ["--listen", &listen];
+    let (environment, given) = environment_of(system.run("perito-worker", &arguments)).await;
+    assert!(environment.split('\0').any(|variable| variable == "GOMP_SPINCOUNT=1000"), "{environment}");
+    assert!(given.contains(&arguments.join(" ")), "it began again as it was called: {given}");
+    let settled = [("OMP_WAIT_POLICY".to_owned(), "active".to_owned())];
+    let (environment, _) = environment_of(system.run_with("perito-worker", &arguments, &settled)).await;
+    assert!(!environment.contains("GOMP_SPINCOUNT"), "{environment}");
+}

@@ -14,10 +14,14 @@ use perito_worker::{
 };
 
 mod memory;
+mod spinning;
 
 fn main() -> ExitCode {
     memory::keep();
-    match Invocation::parse() {
+    let invocation = Invocation::parse();
+    // Not before: help and mistakes need no network.
+    spinning::few();
+    match invocation {
         Invocation::Serve(config) => perito_runtime::main(async move || run(*config).await),
         Invocation::Predict(args) => predict::main(&args),
     }
