@@ -59,14 +59,15 @@ async fn the_gallery_answers() {
         assert!(!ask(&world, name).await.is_empty(), "{name} finds nothing");
     }
 
-    // The last quarter of the nights shows more damage, and nothing else changes.
+    // The last quarter of the nights shows more and more damage, and nothing else changes: by the index's common reading the last week
+    // is to be looked at, however many nights it has by today, and the first half is stable.
     let drift = ask(&world, "model-drift").await;
     for version in [1, 2] {
         let of_version = drift.iter().filter(|week| week["model_version"] == version);
         let weeks: Vec<_> = of_version.map(|week| week["psi_to_first_week"].as_f64().unwrap()).collect();
         assert_eq!(weeks[0], 0.0);
-        assert!(weeks[weeks.len() - 1] > 0.25, "{weeks:?}");
-        assert!(weeks[1..weeks.len() / 2].iter().all(|psi| *psi < 0.25), "{weeks:?}");
+        assert!(weeks[weeks.len() - 1] > 0.1, "{weeks:?}");
+        assert!(weeks[1..weeks.len() / 2].iter().all(|psi| *psi < 0.1), "{weeks:?}");
     }
     // Every stored metric follows from its rows.
     for measured in ask(&world, "metrics-recomputed").await {
