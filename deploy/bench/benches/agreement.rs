@@ -99,7 +99,7 @@ fn main() {
     };
     let exact = answers(preprocessing::EXACT, Precision::Float32);
     let mut figures =
-        vec![("reduced against exact decoding", compare(&exact, &answers(preprocessing::REDUCED, Precision::Float32)))];
+        vec![("reduced against exact decoding", compare(&exact, &answers(preprocessing::LOWEST, Precision::Float32)))];
     if cpu_has_bfloat16() {
         figures
             .push(("bfloat16 against float32", compare(&exact, &answers(preprocessing::EXACT, Precision::Bfloat16))));

@@ -13,14 +13,14 @@ use perito_coordinator::store_events::{message, watched::Watched};
 use perito_domain::{
     claims::ClaimRule,
     message::TaskMessage,
-    preprocessing::Preprocessing,
+    preprocessing::{self, Preprocessing},
     schedule::ScheduleSpec,
     spec::{Architecture, JobSpec},
 };
 use perito_nets::{Device, DeviceRequest, Engine, Topology, Trainer};
 use perito_proto::v1;
 use perito_tables::{Format, ReadOptions, Reader};
-use perito_vision::{Limits, Scale, decode};
+use perito_vision::{Limits, Scale, decode, preprocess};
 use prost::Message as _;
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -47,7 +47,7 @@ pub fn let_code_catch_panics() {
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
 }
 
-/// Photographs: no decoder takes more pixels than allowed, and one at a reduced scale is still large enough.
+/// Photographs: no decoder takes more pixels than allowed, one at a reduced scale is still large enough, and each contract gives a square.
 pub fn image(bytes: &[u8]) -> bool {
     const SIDE: u32 = 32;
     let limits = Limits { max_bytes: 1 << 20, max_pixels: 1 << 20 };
@@ -61,6 +61,12 @@ pub fn image(bytes: &[u8]) -> bool {
         let (full, reduced) = (full.dimensions(), reduced.dimensions());
         let large_enough = reduced == full || (reduced.0 >= 2 * SIDE && reduced.1 >= 2 * SIDE);
         assert!(large_enough && reduced.0 <= full.0 && reduced.1 <= full.1, "{reduced:?} of {full:?}");
+    }
+    for version in preprocessing::EXACT..=preprocessing::NEWEST {
+        let contract = Preprocessing { version, ..Preprocessing::imagenet(SIDE) };
+        if let Ok(pixels) = preprocess(bytes, &contract, &limits) {
+            assert_eq!(pixels.side(), SIDE, "by version {version}");
+        }
     }
     full.is_ok()
 }

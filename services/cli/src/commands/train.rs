@@ -32,7 +32,7 @@ Examples:
   perito train --print-preset resnet18-best >recipe.toml
 
 Fields of a specification: preset, model, dataset, architecture, weights, image_size, preprocessing_version (1: exact,
-  2: large JPEGs at a reduced scale), dropout, freeze, freeze_statistics, zero_init_residual,
+  2 and 3: large JPEGs at a reduced scale), dropout, freeze, freeze_statistics, zero_init_residual,
   learning_rate_scales.{stem|layer1..layer4}, epochs, batch_size, precision (float32|bfloat16), seed, ema_decay,
   early_stopping, test_time_flip,
   optimizer.{name: sgd|adam|adamw, learning_rate, momentum, nesterov, betas, epsilon, weight_decay},

@@ -12,8 +12,10 @@ pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 pub const EXACT: u32 = 1;
 /// The contract whose large JPEGs are decoded at a reduced scale.
 pub const REDUCED: u32 = 2;
+/// The contract whose large JPEGs are decoded from the lowest frequencies of each block, and whose luma and chroma are resized apart.
+pub const LOWEST: u32 = 3;
 /// The newest contract: that of new models unless they say otherwise.
-pub const NEWEST: u32 = REDUCED;
+pub const NEWEST: u32 = LOWEST;
 
 /// How bytes become pixels.
 ///
@@ -26,6 +28,11 @@ pub const NEWEST: u32 = REDUCED;
 /// both sides at least twice `image_size` (1 where none does). Each of its blocks of 8 x 8 pixels then comes from the lowest
 /// frequencies alone, which is what averaging its pixels would leave. CMYK and YCCK, and a file that libjpeg-turbo has anything to say
 /// against, are decoded as in version 1.
+///
+/// Version 3, [`LOWEST`]: as version 2, at the same scales, but luma and both chroma planes are resized as they are stored, each in its own
+/// resolution, and only the square's pixels become RGB and are turned upright. At a reduced scale of N/8, blocks of baseline files with
+/// components of 4:4:4, 4:2:2, 4:4:0 and 4:2:0 are made from their N x N lowest frequencies alone; those of other files by libjpeg-turbo as
+/// in version 2. RGB files are decoded as in version 1, with those that version 2 leaves to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
@@ -51,7 +58,7 @@ impl Preprocessing {
 
 /// A contract that this release does not fulfil.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("preprocessing contract {0} is unknown: this release knows 1 (exact) and 2 (reduced)")]
+#[error("preprocessing contract {0} is unknown: this release knows 1 (exact), 2 (reduced) and 3 (lowest frequencies)")]
 pub struct UnknownContract(pub u32);
 
 /// Refuses a version of the contract that this release does not fulfil.

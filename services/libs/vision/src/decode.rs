@@ -12,7 +12,10 @@ use perito_domain::{
     preprocessing::UnknownContract,
 };
 
-use crate::jpeg::decode_reduced;
+use crate::{
+    jpeg::{self, segments::Header},
+    pixels::Pixels,
+};
 
 /// Limits that are checked before anything is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +101,7 @@ pub fn decode(bytes: &[u8], scale: Scale, limits: &Limits) -> Result<RgbImage, D
         return Ok(picture);
     }
     guarded(bytes, limits, || {
-        let Opened { decoder, orientation, .. } = open(bytes, limits)?;
+        let (decoder, orientation) = open(bytes, limits)?;
         let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| corrupt(&error))?;
         picture.apply_orientation(orientation);
         Ok(picture.into_rgb8())
@@ -107,14 +110,38 @@ pub fn decode(bytes: &[u8], scale: Scale, limits: &Limits) -> Result<RgbImage, D
 
 /// A JPEG at a reduced scale, both sides at least twice `side`, turned upright. `None` for what has to be decoded in full.
 pub(crate) fn reduced(bytes: &[u8], side: u32, limits: &Limits) -> Result<Option<RgbImage>, DecodeError> {
+    guarded_jpeg(bytes, limits, |header| {
+        Ok(jpeg::decode(bytes, header, side).map(|picture| upright(picture, header.orientation)))
+    })
+}
+
+/// A JPEG at a reduced scale, resized to a square of `side` pixels plane by plane, and then turned upright. `None` for what has to be
+/// decoded in full.
+pub(crate) fn reduced_planes(bytes: &[u8], side: u32, limits: &Limits) -> Result<Option<Pixels>, DecodeError> {
+    guarded_jpeg(bytes, limits, |header| {
+        let pixels = jpeg::decode_planes(bytes, header, side).transpose()?;
+        Ok(pixels.map(|pixels| pixels.change(|picture| upright(picture, header.orientation))))
+    })
+}
+
+fn upright(picture: RgbImage, orientation: Orientation) -> RgbImage {
+    let mut picture = DynamicImage::from(picture);
+    picture.apply_orientation(orientation);
+    picture.into_rgb8()
+}
+
+/// Other ways to decode a file that is a JPEG, once its header is known to be within the limits. What cannot be read of it is for the
+/// exact decoder to say.
+fn guarded_jpeg<T>(
+    bytes: &[u8],
+    limits: &Limits,
+    decode: impl FnOnce(&Header) -> Result<Option<T>, DecodeError>,
+) -> Result<Option<T>, DecodeError> {
     guarded(bytes, limits, || {
-        let Opened { format, orientation, .. } = open(bytes, limits)?;
-        let picture = if format == Some(ImageFormat::Jpeg) { decode_reduced(bytes, side) } else { None };
-        Ok(picture.map(|picture| {
-            let mut picture = DynamicImage::from(picture);
-            picture.apply_orientation(orientation);
-            picture.into_rgb8()
-        }))
+        let Some(header) = Header::of(bytes) else { return Ok(None) };
+        check(header.frame.width, header.frame.height, limits)?;
+        check_end(bytes)?;
+        decode(&header)
     })
 }
 
@@ -134,41 +161,41 @@ fn guarded<T>(
         .unwrap_or_else(|_| Err(DecodeError::Corrupt("the decoder panicked".to_owned())))
 }
 
-/// A photograph whose header has been read and is within the limits.
-struct Opened<D> {
-    decoder: D,
-    format: Option<ImageFormat>,
-    orientation: Orientation,
-}
-
-fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Opened<impl ImageDecoder + 'a>, DecodeError> {
+/// A photograph whose header has been read and is within the limits, and its orientation.
+fn open<'a>(bytes: &'a [u8], limits: &Limits) -> Result<(impl ImageDecoder + 'a, Orientation), DecodeError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| corrupt(&error))?;
-    let format = reader.format();
+    let is_jpeg = reader.format() == Some(ImageFormat::Jpeg);
     let mut decoder = reader.into_decoder().map_err(|error| match error {
         ImageError::Unsupported(error) => DecodeError::Unsupported(error.to_string()),
         error => corrupt(&error),
     })?;
     let (width, height) = decoder.dimensions();
+    check(width, height, limits)?;
+    let orientation = decoder.orientation().map_err(|error| corrupt(&error))?;
+    if is_jpeg {
+        check_end(bytes)?;
+    }
+    Ok((decoder, orientation))
+}
+
+fn check(width: u32, height: u32, limits: &Limits) -> Result<(), DecodeError> {
     if u64::from(width) * u64::from(height) > limits.max_pixels {
         return Err(DecodeError::TooManyPixels { width, height, limit: limits.max_pixels });
     }
-    let orientation = decoder.orientation().map_err(|error| corrupt(&error))?;
-    if format == Some(ImageFormat::Jpeg) && is_cut_off(bytes) {
-        return Err(DecodeError::Corrupt("the JPEG ends before its end-of-image marker".to_owned()));
-    }
-    Ok(Opened { decoder, format, orientation })
+    Ok(())
 }
 
-/// Whether no end-of-image marker follows the last start of a scan (ITU-T T.81, annex B). The decoder would fill what is missing with
-/// grey; a grade of half a photograph must not be taken for one of a whole. (Inside a scan 0xFF is always stuffed, and a thumbnail's
-/// markers come before the scan.)
-fn is_cut_off(jpeg: &[u8]) -> bool {
+/// Refuses a JPEG without an end-of-image marker behind the last start of a scan (ITU-T T.81, annex B). The decoder would fill what is
+/// missing with grey; a grade of half a photograph must not be taken for one of a whole. (Inside a scan 0xFF is always stuffed, and a
+/// thumbnail's markers come before the scan.)
+fn check_end(jpeg: &[u8]) -> Result<(), DecodeError> {
     let marks = |marker: u8| move |pair: &[u8]| pair == [0xFF, marker];
     // From the end, where it is in a whole file: what has megabytes is read only when it has none.
-    match jpeg.windows(2).rposition(marks(0xD9)) {
-        Some(end) => jpeg[end..].windows(2).any(marks(0xDA)),
-        None => true,
+    let end = jpeg.windows(2).rposition(marks(0xD9));
+    if end.is_none_or(|end| jpeg[end..].windows(2).any(marks(0xDA))) {
+        return Err(DecodeError::Corrupt("the JPEG ends before its end-of-image marker".to_owned()));
     }
+    Ok(())
 }
 
 fn corrupt(error: &impl std::fmt::Display) -> DecodeError {

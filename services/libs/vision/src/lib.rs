@@ -57,7 +57,10 @@ pub fn preprocess_reduced(
         return Ok(None);
     }
     let side = contract.image_size;
-    decode::reduced(bytes, side, limits)?.map(|picture| resize(&picture, side)).transpose()
+    if contract.version == preprocessing::REDUCED {
+        return decode::reduced(bytes, side, limits)?.map(|picture| resize(&picture, side)).transpose();
+    }
+    decode::reduced_planes(bytes, side, limits)
 }
 
 /// The contract's second half: photographs that are decoded in full.

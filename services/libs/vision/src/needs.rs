@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::{ImageDecoder, ImageFormat, ImageReader};
 use perito_domain::preprocessing::{self, Preprocessing};
 
-use crate::jpeg::reduced_pixels;
+use crate::jpeg::{reduced_pixels, segments::Frame};
 
 /// Bytes that are in use at once while a photograph becomes a network's input, its own not counted.
 ///
@@ -22,14 +22,15 @@ pub struct Needs {
 /// Reads a photograph's header.
 pub fn needs(bytes: &[u8], contract: &Preprocessing) -> Needs {
     let side = contract.image_size;
+    // Decoders that are not libjpeg-turbo read from a copy of the file.
+    let copy = bytes.len() as u64;
     if let Some(frame) = Frame::of(bytes) {
         let pixels = u64::from(frame.width) * u64::from(frame.height);
         // While coefficients are held there is one picture, and when it is turned there are two.
-        let held = |out: u64| (3 * out + frame.coefficients()).max(6 * out) + resizing(side, frame.height);
+        let held = |out: u64| (3 * out + frame.coefficients()).max(6 * out) + resizing(side, frame.height) + copy;
         let reduced =
             (contract.version != preprocessing::EXACT).then(|| held(reduced_pixels(frame.width, frame.height, side)));
-        // The exact decoder reads from a copy of the file.
-        return Needs { reduced, exact: held(pixels) + bytes.len() as u64 };
+        return Needs { reduced, exact: held(pixels) };
     }
     let decoder = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
@@ -49,58 +50,17 @@ fn resizing(side: u32, height: u32) -> u64 {
     3 * u64::from(side) * (u64::from(height) + u64::from(side))
 }
 
-/// What a JPEG's frame header says (ITU-T T.81, B.2.2).
-struct Frame {
-    width: u32,
-    height: u32,
-    progressive: bool,
-    /// Horizontal and vertical sampling of each component.
-    sampling: Vec<(u64, u64)>,
-}
-
 impl Frame {
-    fn of(jpeg: &[u8]) -> Option<Self> {
-        let mut rest = jpeg.strip_prefix(&[0xFF, 0xD8])?;
-        loop {
-            let start = rest.iter().position(|&byte| byte == 0xFF)?;
-            rest = &rest[start..];
-            let code = rest.iter().position(|&byte| byte != 0xFF)?;
-            let marker = rest[code];
-            rest = &rest[code + 1..];
-            match marker {
-                // Stuffing, and markers that stand alone.
-                0x00 | 0x01 | 0xD0..=0xD7 => continue,
-                0xD8 | 0xD9 => return None,
-                _ => {}
-            }
-            let length = usize::from(u16::from_be_bytes(rest.first_chunk().copied()?));
-            let segment = rest.get(2..length)?;
-            if matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC) {
-                let number =
-                    |at: usize| Some(u32::from(u16::from_be_bytes([*segment.get(at)?, *segment.get(at + 1)?])));
-                let components = segment.get(6..)?.as_chunks::<3>().0;
-                return Some(Self {
-                    height: number(1)?,
-                    width: number(3)?,
-                    progressive: matches!(marker, 0xC2 | 0xC6 | 0xCA | 0xCE),
-                    sampling: components
-                        .iter()
-                        .map(|[_, factors, _]| (u64::from(factors >> 4), u64::from(factors & 15)))
-                        .collect(),
-                });
-            }
-            rest = &rest[length..];
-        }
-    }
-
     /// Bytes of the coefficients that have to be held: two for each sample.
     fn coefficients(&self) -> u64 {
-        if !self.progressive {
+        let is_progressive = matches!(self.process, 0xC2 | 0xC6 | 0xCA | 0xCE);
+        if !is_progressive {
             return 0;
         }
-        let across = self.sampling.iter().map(|sampling| sampling.0).max().unwrap_or(1).max(1);
-        let down = self.sampling.iter().map(|sampling| sampling.1).max().unwrap_or(1).max(1);
-        let samples: u64 = self.sampling.iter().map(|(horizontal, vertical)| horizontal * vertical).sum();
+        let factors = self.components.iter().map(|part| (u64::from(part.across), u64::from(part.down)));
+        let across = factors.clone().map(|factors| factors.0).max().unwrap_or(1).max(1);
+        let down = factors.clone().map(|factors| factors.1).max().unwrap_or(1).max(1);
+        let samples: u64 = factors.map(|(across, down)| across * down).sum();
         2 * u64::from(self.width) * u64::from(self.height) * samples / (across * down)
     }
 }

@@ -1,5 +1,7 @@
 //! Square RGB pixels, as networks take them.
 
+use image::RgbImage;
+
 /// A square picture: `side * side * 3` bytes, row by row, red, green and blue of each pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pixels {
@@ -25,6 +27,16 @@ impl Pixels {
 
     pub(crate) fn pixels(&self) -> &[[u8; 3]] {
         self.bytes.as_chunks().0
+    }
+
+    /// Turned or mirrored by a change that keeps the size.
+    pub(crate) fn change(self, change: impl FnOnce(RgbImage) -> RgbImage) -> Self {
+        let side = self.side;
+        match RgbImage::from_raw(side, side, self.bytes) {
+            Some(picture) => Self { side, bytes: change(picture).into_raw() },
+            // It has as many bytes as that takes.
+            None => Self { side, bytes: vec![0; 3 * side as usize * side as usize] },
+        }
     }
 
     /// A picture of the same size made pixel by pixel from this one's.

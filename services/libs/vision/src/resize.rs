@@ -29,10 +29,24 @@ pub fn resize(picture: &RgbImage, side: u32) -> Result<Pixels, DecodeError> {
 
 /// A square of `side` pixels, made with this thread's buffers.
 pub(crate) fn resized(source: &ImageRef<'_>, side: u32) -> Result<Pixels, String> {
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    let mut target = Image::new(side, side, PixelType::U8x3);
+    let bytes = run(source, Image::new(side, side, PixelType::U8x3), &bilinear())?;
+    Pixels::new(side, bytes).ok_or_else(|| "the result has another size".to_owned())
+}
+
+/// A square of `side` samples from a plane whose edges may go through its last column and row.
+pub(crate) fn resized_plane(samples: &[u8], (width, height): (f64, f64), side: u32) -> Result<Vec<u8>, String> {
+    let (columns, rows) = (width.ceil() as u32, height.ceil() as u32);
+    let source = ImageRef::new(columns, rows, samples, PixelType::U8).map_err(|error| error.to_string())?;
+    run(&source, Image::new(side, side, PixelType::U8), &bilinear().crop(0.0, 0.0, width, height))
+}
+
+fn bilinear() -> ResizeOptions {
+    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+}
+
+fn run(source: &ImageRef<'_>, mut target: Image<'_>, options: &ResizeOptions) -> Result<Vec<u8>, String> {
     RESIZER
-        .with_borrow_mut(|resizer| resizer.resize(source, &mut target, &options))
+        .with_borrow_mut(|resizer| resizer.resize(source, &mut target, options))
         .map_err(|error| error.to_string())?;
-    Pixels::new(side, target.into_vec()).ok_or_else(|| "the result has another size".to_owned())
+    Ok(target.into_vec())
 }

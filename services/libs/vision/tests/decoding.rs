@@ -8,7 +8,7 @@ use perito_domain::{
     failure::FailureReason,
     preprocessing::{self, Preprocessing},
 };
-use perito_vision::{Limits, Scale, decode, preprocess, resize};
+use perito_vision::{Limits, Pixels, Scale, decode, preprocess, resize};
 
 fn encode(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -59,16 +59,17 @@ fn cmyk_and_palettes_are_read_as_pillow_reads_them() {
     }
 }
 
+/// [`halves`], with an Exif segment (Exif 2.32, section 4.5.4) whose only entry is the orientation.
+fn turned(orientation: u8) -> Vec<u8> {
+    let jpeg = encode(halves(), ImageFormat::Jpeg);
+    let mut exif = b"Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0".to_vec();
+    exif[25] = orientation;
+    let length = (exif.len() as u16 + 2).to_be_bytes();
+    [&jpeg[..2], &[0xFF, 0xE1], &length, &exif, &jpeg[2..]].concat()
+}
+
 #[test]
 fn photographs_are_turned_upright() {
-    // An Exif segment (Exif 2.32, section 4.5.4) whose only entry is the orientation.
-    let turned = |orientation: u8| {
-        let jpeg = encode(halves(), ImageFormat::Jpeg);
-        let mut exif = b"Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0".to_vec();
-        exif[25] = orientation;
-        let length = (exif.len() as u16 + 2).to_be_bytes();
-        [&jpeg[..2], &[0xFF, 0xE1], &length, &exif, &jpeg[2..]].concat()
-    };
     let red_at = |orientation| {
         let [picture, other] = SCALES.map(|scale| decode(&turned(orientation), scale, &Limits::default()).unwrap());
         assert_eq!(picture.dimensions(), other.dimensions());
@@ -83,6 +84,33 @@ fn photographs_are_turned_upright() {
     assert_eq!(red_at(3), (true, false, true, false), "half a turn");
     assert_eq!(red_at(6), (false, true, true, false), "a quarter clockwise: what was left is on top");
     assert_eq!(red_at(8), (false, false, false, true), "a quarter counter-clockwise: what was left is below");
+}
+
+/// A contract's picture of `side` pixels.
+fn by(version: u32, bytes: &[u8], side: u32) -> Pixels {
+    preprocess(bytes, &Preprocessing { version, ..Preprocessing::imagenet(side) }, &Limits::default()).unwrap()
+}
+
+/// The largest difference of two pictures' values.
+fn apart(one: &Pixels, other: &Pixels) -> u8 {
+    one.as_bytes().iter().zip(other.as_bytes()).map(|(one, other)| one.abs_diff(*other)).max().unwrap()
+}
+
+#[test]
+fn planes_are_turned_upright_and_other_kinds_of_files_left_to_the_exact_decoder() {
+    // At 8 pixels decoded in full, at 4 at half the size.
+    for (orientation, side) in (1..=8).flat_map(|orientation| [(orientation, 8), (orientation, 4)]) {
+        let jpeg = turned(orientation);
+        let [exact, planes] = [preprocessing::EXACT, preprocessing::LOWEST].map(|version| by(version, &jpeg, side));
+        let apart = apart(&exact, &planes);
+        assert!(apart <= 24, "orientation {orientation} at {side} pixels: {apart}");
+    }
+    let png = encode(halves(), ImageFormat::Png);
+    for bytes in [&include_bytes!("fixtures/cmyk.jpg")[..], include_bytes!("fixtures/palette.png"), &png] {
+        assert_eq!(by(preprocessing::EXACT, bytes, 4), by(preprocessing::LOWEST, bytes, 4));
+    }
+    let grey = encode(GrayImage::from_pixel(90, 70, Luma([90])), ImageFormat::Jpeg);
+    assert!(by(preprocessing::LOWEST, &grey, 8).as_bytes().iter().all(|&value| value == 90));
 }
 
 #[test]
@@ -118,11 +146,11 @@ fn large_jpegs_come_out_smaller_and_alike() {
     {
         let picture = decode(&jpeg, Scale::ReducedFor(side), &limits).unwrap();
         assert_eq!(picture.dimensions(), size, "for {side} pixels");
-        let [exact, reduced] = [preprocessing::EXACT, preprocessing::REDUCED].map(|version| {
-            preprocess(&jpeg, &Preprocessing { version, ..Preprocessing::imagenet(side) }, &limits).unwrap()
-        });
-        let differences = exact.as_bytes().iter().zip(reduced.as_bytes()).map(|(one, other)| one.abs_diff(*other));
-        assert!(differences.max().unwrap() <= 6, "at {side} pixels");
+        let exact = by(preprocessing::EXACT, &jpeg, side);
+        for version in [preprocessing::REDUCED, preprocessing::LOWEST] {
+            let apart = apart(&exact, &by(version, &jpeg, side));
+            assert!(apart <= 6, "version {version} at {side} pixels: {apart}");
+        }
     }
     // Other formats have no scales.
     let png = encode(smooth(80, 60), ImageFormat::Png);

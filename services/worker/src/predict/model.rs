@@ -24,8 +24,8 @@ pub struct ModelArgs {
     /// Side of the square input in pixels, of a file that does not say it.
     #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=1024))]
     pub image_size: u32,
-    /// Decodes by this version of the preprocessing contract in place of the model's own: 1 exactly, 2 large JPEGs at a reduced
-    /// scale.
+    /// Decodes by this version of the preprocessing contract in place of the model's own: 1 exactly, 2 and 3 large JPEGs at
+    /// a reduced scale.
     #[arg(long, value_name = "VERSION")]
     pub preprocessing: Option<u32>,
 }

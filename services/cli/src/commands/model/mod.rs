@@ -101,8 +101,8 @@ pub struct ImportArgs {
     /// Side of the square input that the weights were trained with, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 224, value_parser = clap::value_parser!(u32).range(32..=1024))]
     image_size: u32,
-    /// The version of the preprocessing contract: 1 decodes photographs exactly, 2 large JPEGs at a reduced scale, several times as
-    /// fast
+    /// The version of the preprocessing contract: 1 decodes photographs exactly, 2 and 3 large JPEGs at a reduced scale, 3 several
+    /// times as fast
     #[arg(long, value_name = "VERSION", default_value_t = preprocessing::NEWEST, value_parser = clap::value_parser!(u32).range(1..=i64::from(preprocessing::NEWEST)))]
     preprocessing: u32,
     #[command(flatten)]

@@ -150,7 +150,7 @@ pub(crate) struct EvaluateSpec {
 #[derive(ToSchema)]
 #[schema(example = json!({"version": 2, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}))]
 pub(crate) struct Preprocessing {
-    /// The version of the contract: 1 decodes photographs exactly, 2 large JPEGs at a reduced scale.
+    /// The version of the contract: 1 decodes photographs exactly, 2 and 3 large JPEGs at a reduced scale.
     version: u32,
     /// Side of the square input, in pixels.
     image_size: u32,

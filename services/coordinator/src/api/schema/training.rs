@@ -23,7 +23,7 @@ pub(crate) struct TrainSpec {
     /// Side of the square input in pixels.
     #[schema(default = 224, minimum = 32, maximum = 1024)]
     image_size: Option<u32>,
-    /// The version of the preprocessing contract: 1 decodes photographs exactly, 2 large JPEGs at a reduced scale.
+    /// The version of the preprocessing contract: 1 decodes photographs exactly, 2 and 3 large JPEGs at a reduced scale.
     #[schema(default = 2, minimum = 1, maximum = 2)]
     preprocessing_version: Option<u32>,
     /// Probability that a feature before the head is dropped in training. Preset: 0.5 for cnn4, 0.6 for resnet18.

@@ -71,8 +71,8 @@ pub struct TrainSpec {
     pub weights: Option<ModelRef>,
     /// Side of the square input in pixels, 32 to 1024.
     pub image_size: u32,
-    /// The version of the preprocessing contract: 1 decodes photographs exactly, 2 large JPEGs at a reduced scale, several times as
-    /// fast (see [`crate::preprocessing::Preprocessing`]). Specifications from before there was a choice mean 1.
+    /// The version of the preprocessing contract: 1 decodes photographs exactly, 2 and 3 large JPEGs at a reduced scale, 3 several
+    /// times as fast (see [`crate::preprocessing::Preprocessing`]). Specifications from before there was a choice mean 1.
     #[serde(default = "exact")]
     pub preprocessing_version: u32,
     /// Probability, 0 to 0.95, that a feature before the head is dropped in training (Srivastava et al., 2014).
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn new_specifications_decode_at_a_reduced_scale_and_old_ones_go_on_exactly() {
         let new = parse(json!({"test_time_flip": true})).unwrap();
-        assert_eq!((new.preprocessing().version, new.preprocessing().test_time_flip), (preprocessing::REDUCED, true));
+        assert_eq!((new.preprocessing().version, new.preprocessing().test_time_flip), (preprocessing::NEWEST, true));
         let mut stored = serde_json::to_value(&new).unwrap();
         stored.as_object_mut().unwrap().remove("preprocessing_version");
         let old: TrainSpec = serde_json::from_value(stored).unwrap();
@@ -230,7 +230,7 @@ mod tests {
         for (extra, field) in [
             (json!({"image_size": 8}), "image_size"),
             (json!({"preprocessing_version": 0}), "preprocessing_version"),
-            (json!({"preprocessing_version": 3}), "preprocessing_version"),
+            (json!({"preprocessing_version": 4}), "preprocessing_version"),
             (json!({"epochs": 0}), "epochs"),
             (json!({"batch_size": 1}), "batch_size"),
             (json!({"dropout": 1.0}), "dropout"),
