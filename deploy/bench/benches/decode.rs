@@ -33,7 +33,8 @@ fn decode(criterion: &mut Criterion) {
         );
         let mut group = criterion.benchmark_group(format!("decode-{name}"));
         group.sample_size(15).measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_secs(1));
-        let versions = [("exact", preprocessing::EXACT), ("reduced", preprocessing::REDUCED), ("lowest", preprocessing::LOWEST)];
+        let versions =
+            [("exact", preprocessing::EXACT), ("reduced", preprocessing::REDUCED), ("lowest", preprocessing::LOWEST)];
         for (name, version) in versions {
             let contract = Preprocessing { version, ..Preprocessing::imagenet(SIDE) };
             group.bench_function(name, |bencher| {

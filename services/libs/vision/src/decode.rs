@@ -120,7 +120,7 @@ pub(crate) fn reduced(bytes: &[u8], side: u32, limits: &Limits) -> Result<Option
 pub(crate) fn reduced_planes(bytes: &[u8], side: u32, limits: &Limits) -> Result<Option<Pixels>, DecodeError> {
     guarded_jpeg(bytes, limits, |header| {
         let pixels = jpeg::decode_planes(bytes, header, side).transpose()?;
-        Ok(pixels.map(|pixels| pixels.change(|picture| upright(picture, header.orientation))))
+        Ok(pixels.and_then(|pixels| pixels.change(|picture| upright(picture, header.orientation))))
     })
 }
 

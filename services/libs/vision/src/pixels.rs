@@ -29,14 +29,10 @@ impl Pixels {
         self.bytes.as_chunks().0
     }
 
-    /// Turned or mirrored by a change that keeps the size.
-    pub(crate) fn change(self, change: impl FnOnce(RgbImage) -> RgbImage) -> Self {
-        let side = self.side;
-        match RgbImage::from_raw(side, side, self.bytes) {
-            Some(picture) => Self { side, bytes: change(picture).into_raw() },
-            // It has as many bytes as that takes.
-            None => Self { side, bytes: vec![0; 3 * side as usize * side as usize] },
-        }
+    /// Turned or mirrored by a change that keeps the size. `None` never comes: there are as many bytes as the size takes.
+    pub(crate) fn change(self, change: impl FnOnce(RgbImage) -> RgbImage) -> Option<Self> {
+        let picture = RgbImage::from_raw(self.side, self.side, self.bytes)?;
+        Self::new(self.side, change(picture).into_raw())
     }
 
     /// A picture of the same size made pixel by pixel from this one's.

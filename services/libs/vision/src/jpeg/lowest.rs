@@ -3,7 +3,7 @@
 //! A block of 8 x 8 pixels is stored as 64 frequencies, the lowest first (ITU-T T.81, A.3.3 and A.3.6). Its N x N lowest ones are those of a block of
 //! N x N pixels. Whoever wants no more can pass over the codes of the others without computing anything from them, several at a
 //! time; reading them one by one is where decoders spend their time. For baseline files with all components in one scan, as cameras
-//! write them. Strict: of a file with anything amiss another decoder is to judge.
+//! write them. Strict within a scan: where anything is amiss there, another decoder is to judge. Bytes between two segments are passed over.
 
 use super::{
     huffman::{Bits, Coding},
