@@ -10,7 +10,7 @@ use perito_runtime::ObjectStoreArgs;
 use perito_tables::{Format, ReadOptions, Reader};
 use serde::Deserialize;
 
-use crate::{api::types::NewImage, exit::Usage, store};
+use crate::{api::NewImage, exit::Usage, store};
 
 /// The columns of a manifest.
 const COLUMNS: &[&str] = &["bucket", "key", "etag", "size_bytes", "claim_id", "label"];

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    api::{Api, types::NewImage},
+    api::{Api, NewImage},
     progress::Progress,
 };
 

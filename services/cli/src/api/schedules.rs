@@ -1,13 +1,17 @@
-//! Schedules in the API's JSON.
+//! Schedules.
 
 use chrono::{DateTime, FixedOffset, Utc};
 use perito_domain::{
     lifecycle::JobState,
+    names::Name,
     schedule::{Deadline, DeadlineAction, DeadlineOutcome, FiredBy, MissedPolicy, OverlapPolicy, RunOutcome},
 };
+use reqwest::Method;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
+
+use super::{Api, Repeat, Result};
 
 /// A schedule, as it was when asked.
 #[derive(Debug, Clone, Deserialize)]
@@ -121,4 +125,94 @@ pub struct BackfillRun {
     pub new: bool,
     /// The job that it has had.
     pub job_id: Option<Uuid>,
+}
+
+impl Api {
+    /// Adds a schedule, or only says what would come of it.
+    ///
+    /// # Errors
+    /// [`super::ApiError`], `Refused` when there is another one with this name.
+    pub async fn add_schedule(&self, schedule: &Value, dry_run: bool) -> Result<Schedule> {
+        let mut request = self.request(Method::POST, &["schedules"], Repeat::Safe).with(schedule.clone());
+        request.url.query_pairs_mut().append_pair("dry_run", &dry_run.to_string());
+        self.send(request).await
+    }
+
+    /// Every schedule.
+    ///
+    /// # Errors
+    /// [`super::ApiError`]
+    pub async fn schedules(&self) -> Result<ScheduleList> {
+        self.send(self.request(Method::GET, &["schedules"], Repeat::Safe)).await
+    }
+
+    /// A schedule.
+    ///
+    /// # Errors
+    /// [`super::ApiError`], `NotFound` when there is none.
+    pub async fn schedule(&self, name: &Name) -> Result<Schedule> {
+        self.send(self.request(Method::GET, &["schedules", name.as_str()], Repeat::Safe)).await
+    }
+
+    /// What became of a schedule's fire times, the newest first.
+    ///
+    /// # Errors
+    /// [`super::ApiError`], `NotFound` when there is no such schedule.
+    pub async fn schedule_runs(&self, name: &Name, limit: u16, before: Option<DateTime<Utc>>) -> Result<RunPage> {
+        let mut request = self.request(Method::GET, &["schedules", name.as_str(), "runs"], Repeat::Safe);
+        request.url.query_pairs_mut().append_pair("limit", &limit.to_string());
+        if let Some(before) = before {
+            request.url.query_pairs_mut().append_pair("before", &before.to_rfc3339());
+        }
+        self.send(request).await
+    }
+
+    /// Pauses a schedule.
+    ///
+    /// # Errors
+    /// [`super::ApiError`], `NotFound` when there is none.
+    pub async fn pause_schedule(&self, name: &Name) -> Result<Schedule> {
+        self.send(self.request(Method::POST, &["schedules", name.as_str(), "pause"], Repeat::Safe)).await
+    }
+
+    /// Resumes a schedule.
+    ///
+    /// # Errors
+    /// [`super::ApiError`], `NotFound` when there is none.
+    pub async fn resume_schedule(&self, name: &Name) -> Result<Schedule> {
+        self.send(self.request(Method::POST, &["schedules", name.as_str(), "resume"], Repeat::Safe)).await
+    }
+
+    /// Runs a schedule's job now.
+    ///
+    /// # Errors
+    /// [`super::ApiError`], `Refused` when its overlap policy says so.
+    pub async fn run_schedule_now(&self, name: &Name) -> Result<Run> {
+        self.send(self.request(Method::POST, &["schedules", name.as_str(), "run-now"], Repeat::Unsafe)).await
+    }
+
+    /// Fills in runs, or only says which.
+    ///
+    /// # Errors
+    /// [`super::ApiError`], `Refused` when the range has no fire time or too many.
+    pub async fn backfill_schedule(
+        &self,
+        name: &Name,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        dry_run: bool,
+    ) -> Result<Backfill> {
+        let path = ["schedules", name.as_str(), "backfill"];
+        let mut request = self.request(Method::POST, &path, Repeat::Safe).with(json!({ "from": from, "to": to }));
+        request.url.query_pairs_mut().append_pair("dry_run", &dry_run.to_string());
+        self.send(request).await
+    }
+
+    /// Removes a schedule.
+    ///
+    /// # Errors
+    /// [`super::ApiError`], `NotFound` when there is none.
+    pub async fn remove_schedule(&self, name: &Name) -> Result<Schedule> {
+        self.send(self.request(Method::DELETE, &["schedules", name.as_str()], Repeat::Unsafe)).await
+    }
 }

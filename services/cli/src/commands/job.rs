@@ -12,10 +12,7 @@ use uuid::Uuid;
 
 use super::Context;
 use crate::{
-    api::{
-        Action, Answer, ApiError, JobQuery,
-        types::{Epoch, Evaluation, Job},
-    },
+    api::{Action, Answer, ApiError, Epoch, Evaluation, Job, JobQuery},
     exit, report,
     watch::{Watch, outcome},
 };

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::{
-    api::types::{BadRows, Label},
+    api::{BadRows, Label},
     exit::Usage,
     labels::{Defaults, LabelFile, read},
     progress::Progress,

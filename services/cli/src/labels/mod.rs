@@ -7,7 +7,7 @@ use perito_domain::{Severity, limits::MAX_LABEL_ROWS};
 use perito_tables::{ErrorKind, Format, ReadOptions, Reader};
 use serde::Deserialize;
 
-use crate::{api::types::Label, exit::Usage};
+use crate::{api::Label, exit::Usage};
 
 /// The columns that are read.
 const COLUMNS: &[&str] =

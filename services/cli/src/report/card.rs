@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, Utc};
 use perito_domain::{Severity, spec::Split};
 
-use crate::api::types::{AliasMove, Comparison, Dataset, Evaluation, Measurement, Model};
+use crate::api::{AliasMove, Comparison, Dataset, Evaluation, Measurement, Model};
 
 /// What the registry knows of a version.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +137,7 @@ impl Card<'_> {
             text.push_str("\n| images | minor | moderate | severe |\n|---|---:|---:|---:|\n");
             for split in Split::ALL {
                 let of = |label| {
-                    let wanted = |count: &&crate::api::types::Count| count.split == *split && count.label == label;
+                    let wanted = |count: &&crate::api::Count| count.split == *split && count.label == label;
                     dataset.counts.iter().filter(wanted).map(|count| count.images).sum::<u64>()
                 };
                 let [minor, moderate, severe] = Severity::ALL.map(of);
@@ -274,7 +274,7 @@ fn limits_of(measurement: &Measurement) -> Vec<String> {
 }
 
 fn figures(evaluation: &Evaluation) -> String {
-    let interval = |interval: Option<crate::api::types::Interval>| {
+    let interval = |interval: Option<crate::api::Interval>| {
         interval.map_or_else(|| "-".to_owned(), |interval| format!("{:.4} to {:.4}", interval.low, interval.high))
     };
     let certainty = evaluation.certainty.as_ref();

@@ -3,7 +3,7 @@
 use comfy_table::Cell;
 
 use super::{number, optional, share, table, time};
-use crate::api::types::{AliasMove, Comparison};
+use crate::api::{AliasMove, Comparison};
 
 /// The moves of a model's aliases.
 pub fn history(name: &str, moves: &[AliasMove]) -> String {

@@ -4,7 +4,7 @@ use chrono::Utc;
 use comfy_table::Cell;
 
 use super::{facts, number, optional, table, time};
-use crate::api::types::{BucketBacklog, Settings};
+use crate::api::{BucketBacklog, Settings};
 
 /// What waits, by bucket.
 pub fn backlog(buckets: &[BucketBacklog]) -> String {

@@ -8,7 +8,7 @@ use perito_domain::{
 };
 
 use super::{coloured, facts, metrics, number, optional, share, table, time};
-use crate::api::types::{Epoch, Evaluation, ImageCounts, Job, StageList, StageReport, TaskCounts};
+use crate::api::{Epoch, Evaluation, ImageCounts, Job, StageList, StageReport, TaskCounts};
 
 /// A page of jobs.
 pub fn jobs(jobs: &[Job], colour: bool) -> String {

@@ -3,7 +3,7 @@
 use comfy_table::Cell;
 
 use super::{number, optional, share, table};
-use crate::api::types::Trial;
+use crate::api::Trial;
 
 /// The trials, as the API orders them: from the best to the worst, then those that are not done.
 pub fn leaderboard(trials: &[Trial]) -> String {

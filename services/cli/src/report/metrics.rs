@@ -3,7 +3,7 @@
 use comfy_table::Cell;
 
 use super::{number, share, table};
-use crate::api::types::{Average, Certainty, Evaluation};
+use crate::api::{Average, Certainty, Evaluation};
 
 /// Precision, recall and F1, then the confusion matrix.
 pub fn evaluation(evaluation: &Evaluation) -> String {

@@ -4,7 +4,7 @@ use chrono::Utc;
 use comfy_table::Cell;
 
 use super::{facts, number, optional, table, time};
-use crate::api::types::{Queue, ScoringRun, Status, Worker};
+use crate::api::{Queue, ScoringRun, Status, Worker};
 
 /// The workers.
 pub fn workers(workers: &[Worker]) -> String {

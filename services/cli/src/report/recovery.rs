@@ -3,7 +3,7 @@
 use comfy_table::Cell;
 
 use super::{facts, number, optional, table, time};
-use crate::api::types::{Attempt, DeadLetter};
+use crate::api::{Attempt, DeadLetter};
 
 /// What became of each attempt.
 pub fn attempts(attempts: &[Attempt]) -> String {

@@ -4,7 +4,7 @@ use comfy_table::{Cell, Color};
 use perito_domain::{Severity, spec::Split};
 
 use super::{coloured, facts, metrics, number, optional, table, time};
-use crate::api::types::{Count, Dataset, Evaluation, Frozen, Model};
+use crate::api::{Count, Dataset, Evaluation, Frozen, Model};
 
 /// Versions of models.
 pub fn models(models: &[Model], colour: bool) -> String {

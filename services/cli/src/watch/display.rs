@@ -6,10 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use perito_domain::lifecycle::{JobKind, JobState};
 
 use crate::{
-    api::{
-        ApiError,
-        types::{Epoch, Job},
-    },
+    api::{ApiError, Epoch, Job},
     progress::{LINE_INTERVAL, interactive, style},
     report::epoch_line,
 };

@@ -12,7 +12,7 @@ use perito_domain::{
 use uuid::Uuid;
 
 use crate::{
-    api::{Answer, Api, ApiError, types::Job},
+    api::{Answer, Api, ApiError, Job},
     exit::JobEnded,
 };
 use display::Display;

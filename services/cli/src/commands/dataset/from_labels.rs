@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::Args;
 use perito_domain::names::Name;
 
-use crate::{api::types::FromLabels, commands::Context, report};
+use crate::{api::FromLabels, commands::Context, report};
 
 const HELP: &str = "\
 Takes the decisions that count (perito labels import): the latest one about each photograph that is still present. All photographs of a claim are in

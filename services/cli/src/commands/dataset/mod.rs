@@ -23,7 +23,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::{
-    api::types::{Item, NewImage},
+    api::{Item, NewImage},
     exit::Usage,
     folders::{labelled, tell_skipped},
     progress::Progress,

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::told;
 use crate::{
-    api::types::NewImage,
+    api::NewImage,
     commands::Context,
     exit::Usage,
     manifest::{self, Manifest},

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::told;
 use crate::{
-    api::types::NewImage,
+    api::NewImage,
     commands::Context,
     exit::Usage,
     folders::{search, tell_skipped},

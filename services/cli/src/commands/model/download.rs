@@ -11,7 +11,7 @@ use perito_domain::{artifact::ArtifactDescription, limits::MAX_ARTIFACT_BYTES, n
 use perito_runtime::ObjectStoreArgs;
 use sha2::{Digest as _, Sha256};
 
-use crate::{api::types::Model, commands::Context, exit::Usage, store, weights};
+use crate::{api::Model, commands::Context, exit::Usage, store, weights};
 
 /// Which model to write where.
 #[derive(Debug, Args)]

@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Context, job::measured};
 use crate::{
-    api::types::{Artifact, ImportModel},
+    api::{Artifact, ImportModel},
     exit::Usage,
     report, store, weights,
 };
