@@ -13,7 +13,7 @@ fn cnn4_with_sgd() -> Value {
     json!({
         "kind": "train", "model": "severity", "dataset": "small", "architecture": "cnn4", "image_size": 32, "epochs": 6,
         "batch_size": 8, "optimizer": {"name": "sgd", "learning_rate": 0.003, "momentum": 0.9, "weight_decay": 0.001},
-        "schedule": {"name": "cosine", "warmup_epochs": 1},
+        "schedule": {"name": "cosine", "warmup_epochs": 1}, "swa_start": 0.4,
     })
 }
 

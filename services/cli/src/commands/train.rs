@@ -34,7 +34,7 @@ Examples:
 Fields of a specification: preset, model, dataset, architecture, weights, image_size, preprocessing_version (1: exact,
   2 and 3: large JPEGs at a reduced scale), dropout, freeze, freeze_statistics, zero_init_residual,
   learning_rate_scales.{stem|layer1..layer4}, epochs, batch_size, precision (float32|bfloat16), seed, ema_decay,
-  early_stopping, test_time_flip,
+  swa_start, early_stopping, test_time_flip,
   optimizer.{name: sgd|adam|adamw, learning_rate, momentum, nesterov, betas, epsilon, weight_decay},
   schedule.{name: constant|step|cosine|plateau, epochs, gamma, warmup_epochs, minimum, factor, patience},
   loss.{label_smoothing, class_weights: \"balanced\"|[minor, moderate, severe]},

@@ -10,7 +10,7 @@ use perito_domain::{
 use tch::{Kind, Tensor};
 
 use crate::{
-    average::{Average, overlaid},
+    average::{Average, overlaid, share},
     batch::Normalizer,
     checkpoint,
     device::Device,
@@ -116,10 +116,10 @@ impl Trainer {
             .collect()
     }
 
-    /// The moving average, if the recipe has one, from where it stood or from the present weights.
+    /// The average of the weights, if the recipe has one, from where it stood or from the present weights.
     fn start_average(&self, stood: Option<Tensors>) -> Result<Option<Average>> {
-        let other = || NetError::Checkpoint("its moving average is of other tensors".to_owned());
-        if self.spec.ema_decay == 0.0 {
+        let other = || NetError::Checkpoint("its average of the weights is of other tensors".to_owned());
+        if !Average::is_kept(&self.spec) {
             return if stood.is_none_or(|stood| stood.is_empty()) { Ok(None) } else { Err(other()) };
         }
         let statistics = self.spec.freeze.max(self.spec.freeze_statistics);
@@ -138,7 +138,7 @@ impl Trainer {
             }
             now = stood;
         }
-        Ok(Some(Average::new(self.spec.ema_decay, now)?))
+        Ok(Some(Average::new(now)?))
     }
 
     /// The network that is measured and kept: the weights, or their average.
@@ -201,7 +201,7 @@ impl Trainer {
         });
         self.optimizer.step(moves, learning_rate)?;
         if let Some(average) = &mut self.average {
-            average.update(self.optimizer.steps(), &self.network.tensors)?;
+            average.update(share(&self.spec, self.optimizer.steps(), epoch, step), &self.network.tensors)?;
         }
         let right =
             rows(&logits)?.iter().zip(labels).filter(|(row, label)| Severity::most_likely(row) == **label).count();

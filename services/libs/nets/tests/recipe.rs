@@ -106,6 +106,31 @@ fn the_average_is_what_is_measured_kept_and_restored() {
 }
 
 #[test]
+fn the_equal_mean_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch() {
+    let spec = spec("cnn4", json!({"ema_decay": 0.0, "epochs": 3, "swa_start": 0.4}));
+    let mut whole = trainer(&spec, None);
+    let places = [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)];
+    let mut since = Vec::new();
+    for (done, (epoch, number)) in places.into_iter().enumerate() {
+        // A worker's end at any place changes nothing.
+        let mut resumed = trainer(&spec, None);
+        resumed.restore(&whole.checkpoint().unwrap()).unwrap();
+        for one in [&mut whole, &mut resumed] {
+            one.step(&views(&pictures(4, 32)), &LABELS, 0.01, epoch, number).unwrap();
+        }
+        assert!(whole.checkpoint().unwrap() == resumed.checkpoint().unwrap(), "after {done} steps");
+        let value = f64::from(tensors(&whole.checkpoint().unwrap())["network.fc1.weight"][7]);
+        if epoch == 1 {
+            assert_eq!(f64::from(weights(&whole)["fc1.weight"][7]), value, "the weights themselves, before");
+        } else {
+            since.push(value);
+            let mean = since.iter().sum::<f64>() / since.len() as f64;
+            assert!((f64::from(weights(&whole)["fc1.weight"][7]) - mean).abs() < 1e-6, "after {done} steps");
+        }
+    }
+}
+
+#[test]
 fn test_time_flip_is_the_mean_over_the_mirror_image() {
     let entries = file(&filled(Architecture::Cnn4, 32));
     let probabilities = |flip: bool, pictures: &[Vec<u8>]| {

@@ -60,6 +60,9 @@ pub(crate) struct TrainSpec {
     /// Decay of the moving average of the weights that is measured and registered; 0: the weights themselves.
     #[schema(default = 0.0, minimum = 0, maximum = 0.9999)]
     ema_decay: Option<f64>,
+    /// The share of the epochs after which the equal mean of the weights after each step is measured and registered; absent: none.
+    #[schema(minimum = 0, maximum = 0.99)]
+    swa_start: Option<f64>,
     /// Epochs without a better macro F1 after which training ends; absent: never.
     #[schema(minimum = 1, maximum = 10000)]
     early_stopping: Option<u32>,

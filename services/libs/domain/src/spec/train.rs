@@ -106,6 +106,10 @@ pub struct TrainSpec {
     /// Decay of the exponential moving average of the weights that is measured and registered in place of the weights themselves,
     /// 0 (none) to 0.9999. In step n the decay is min(decay, (1 + n) / (10 + n)), so that a short run forgets where it began.
     pub ema_decay: f64,
+    /// The share of the epochs, 0 to 0.99, after which the equal mean of the weights after each further step is measured and
+    /// registered in place of the moving average (stochastic weight averaging, Izmailov et al., 2018). Steps should stay large from
+    /// there on, as with a constant schedule, so that there is something to average. None when absent.
+    pub swa_start: Option<f64>,
     /// Epochs without a better macro F1 on the validation split after which training ends. None: it runs all epochs.
     pub early_stopping: Option<u32>,
     /// Whether the model predicts the mean of the probabilities of an image and its mirror image, in validation and in scoring.
@@ -126,6 +130,11 @@ impl TrainSpec {
             test_time_flip: self.test_time_flip,
             ..Preprocessing::imagenet(self.image_size)
         }
+    }
+
+    /// The first epoch, from 1, with stochastic weight averaging.
+    pub fn swa_epoch(&self) -> Option<u32> {
+        self.swa_start.map(|share| (share * f64::from(self.epochs)) as u32 + 1)
     }
 
     pub(super) fn validate(&self) -> Result<(), SpecError> {
@@ -172,6 +181,7 @@ impl TrainSpec {
         self.augment.validate(self.image_size)?;
         self.mix.validate()?;
         in_range("ema_decay", self.ema_decay, 0.0, 0.9999)?;
+        self.swa_start.map_or(Ok(()), |start| in_range("swa_start", start, 0.0, 0.99))?;
         self.early_stopping.map_or(Ok(()), |epochs| in_range("early_stopping", epochs, 1, 10_000))
     }
 }
@@ -213,6 +223,15 @@ mod tests {
         let old: TrainSpec = serde_json::from_value(stored).unwrap();
         assert_eq!(old.preprocessing().version, preprocessing::EXACT);
         assert_eq!(parse(json!({"preprocessing_version": 1})).unwrap().preprocessing().version, preprocessing::EXACT);
+    }
+
+    #[test]
+    fn weight_averaging_starts_after_its_share_of_the_epochs() {
+        let epoch = |more| parse(more).unwrap().swa_epoch();
+        assert_eq!(epoch(json!({"epochs": 20, "swa_start": 0.4})), Some(9));
+        assert_eq!(epoch(json!({"epochs": 1, "swa_start": 0.4})), Some(1));
+        assert_eq!(epoch(json!({"epochs": 20, "swa_start": 0.0})), Some(1));
+        assert_eq!(epoch(json!({"epochs": 20})), None);
     }
 
     #[test]
@@ -265,6 +284,8 @@ mod tests {
             (json!({"mix": {"probability": 0.5}}), "mix.probability"),
             (json!({"mix": {"mixup": -1.0}}), "mix.mixup"),
             (json!({"ema_decay": 1.0}), "ema_decay"),
+            (json!({"swa_start": 1.0}), "swa_start"),
+            (json!({"swa_start": -0.1}), "swa_start"),
             (json!({"early_stopping": 0}), "early_stopping"),
             (json!({"precision": "float8"}), "precision"),
             (json!({"epochs": "many"}), "epochs"),
