@@ -39,7 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     "name": "resnet18-imagenet",
     "architecture": "resnet18",
     "class_names": [],
-    "preprocessing": {"version": 2, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+    "preprocessing": {"version": 3, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
     "artifact": {
         "bucket": "perito", "key": "models/imported/5c106cde386e87d4/model.safetensors",
         "sha256": "5c106cde386e87d4033832f2996f5493238eda96ccf559d1d62760c4de0613f8", "bytes": 46830571,
@@ -99,7 +99,7 @@ pub(crate) struct Artifact {
 #[schema(example = json!({
     "name": "severity", "version": 3, "reference": "severity@3", "aliases": ["production"],
     "architecture": "resnet18", "dropout": 0.6, "class_names": ["minor", "moderate", "severe"],
-    "preprocessing": {"version": 2, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+    "preprocessing": {"version": 3, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
     "artifact": {
         "bucket": "perito", "key": "models/0199a5f2-7c3e-7d51-9b1e-2f6c8a4d0e11/1/model.safetensors",
         "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "bytes": 44789012,

@@ -148,7 +148,7 @@ pub(crate) struct EvaluateSpec {
 
 /// How the bytes of an image become a model's input.
 #[derive(ToSchema)]
-#[schema(example = json!({"version": 2, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}))]
+#[schema(example = json!({"version": 3, "image_size": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}))]
 pub(crate) struct Preprocessing {
     /// The version of the contract: 1 decodes photographs exactly, 2 and 3 large JPEGs at a reduced scale.
     version: u32,

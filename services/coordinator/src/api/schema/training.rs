@@ -24,7 +24,7 @@ pub(crate) struct TrainSpec {
     #[schema(default = 224, minimum = 32, maximum = 1024)]
     image_size: Option<u32>,
     /// The version of the preprocessing contract: 1 decodes photographs exactly, 2 and 3 large JPEGs at a reduced scale.
-    #[schema(default = 2, minimum = 1, maximum = 2)]
+    #[schema(default = 3, minimum = 1, maximum = 3)]
     preprocessing_version: Option<u32>,
     /// Probability that a feature before the head is dropped in training. Preset: 0.5 for cnn4, 0.6 for resnet18.
     #[schema(minimum = 0, maximum = 0.95)]
@@ -269,7 +269,7 @@ pub(crate) enum Search {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::{super::tests::*, *};
-    use perito_domain::spec;
+    use perito_domain::{preprocessing, spec};
     use serde_json::json;
 
     #[test]
@@ -299,6 +299,17 @@ mod tests {
             let variant = Some(("name", schedule["name"].as_str().unwrap()));
             assert_eq!(properties(&documented::<Schedule>(), variant), fields(schedule));
         }
+    }
+
+    #[test]
+    fn the_document_knows_the_newest_preprocessing() {
+        let version = &documented::<TrainSpec>()["properties"]["preprocessing_version"];
+        let newest = preprocessing::NEWEST;
+        assert_eq!(
+            (version["default"].as_u64(), version["maximum"].as_u64()),
+            (Some(newest.into()), Some(newest.into())),
+            "{version}"
+        );
     }
 
     #[test]
