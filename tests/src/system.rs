@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::process::Process;
+use crate::{faults::StoreFaults, process::Process};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -136,6 +136,14 @@ impl System {
             assert!(started.elapsed() < PATIENCE, "the coordinator is not ready:\n{}", self.coordinator.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The object store, for what is started from now on, at a pace that the test sets: see [`StoreFaults::pace`].
+    pub async fn paced_store(&mut self, each: Duration) -> StoreFaults {
+        let store = StoreFaults::before(&self.addresses.store, 0).await;
+        store.pace(each);
+        self.variables.push(("PERITO_S3_ENDPOINT".to_owned(), format!("http://{}", store.address())));
+        store
     }
 
     /// Starts a worker. Small threads, as tests run side by side.

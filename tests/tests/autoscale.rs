@@ -247,10 +247,9 @@ impl Pod {
     }
 }
 
-/// Photographs that take a while to decode, so that workers are in the middle of something.
 async fn burst(system: &System, name: &str, images: u64) -> Vec<i64> {
     let pictures: Vec<_> =
-        (0..4).map(|number| photograph(Severity::ALL[number as usize % 3], number, 1600, 1200)).collect();
+        (0..4).map(|number| photograph(Severity::ALL[number as usize % 3], number, 320, 240)).collect();
     let objects: Vec<_> = (0..images)
         .map(|number| (format!("{name}/c{}/{number}.jpg", number / 3), pictures[number as usize % 4].clone()))
         .collect();
@@ -261,6 +260,8 @@ async fn burst(system: &System, name: &str, images: u64) -> Vec<i64> {
 async fn a_night_of_two_backlogs_starts_from_no_worker_and_ends_with_none_and_nothing_is_lost() {
     let mut system = System::start().await;
     let model = models::import(&system, "cheap").await;
+    // Slowly enough for workers to be in the middle of something when they are looked at.
+    let _store = system.paced_store(Duration::from_millis(40)).await;
     let mut cluster = Cluster::new(Policy::read());
     let began = Instant::now();
     for (name, images) in [("evening", 240), ("morning", 100)] {

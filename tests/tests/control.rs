@@ -7,9 +7,11 @@ use perito_domain::Severity;
 use perito_tests::{System, models, photographs::photograph, process::binary, system::PATIENCE};
 use serde_json::{Value, json};
 
-/// Photographs that take a while to decode, so that there is time to interfere.
+/// How slowly photographs arrive where there has to be time to interfere: one at a time, each after this long.
+const PACE: Duration = Duration::from_millis(100);
+
 async fn backlog(system: &System, images: u64) -> Vec<i64> {
-    let pictures: Vec<_> = Severity::ALL.iter().map(|severity| photograph(*severity, 1, 1600, 1200)).collect();
+    let pictures: Vec<_> = Severity::ALL.iter().map(|severity| photograph(*severity, 1, 320, 240)).collect();
     let objects: Vec<_> = (0..images)
         .map(|number| (format!("backlog/c{}/{number}.jpg", number / 3), pictures[number as usize % 3].clone()))
         .collect();
@@ -51,6 +53,7 @@ async fn a_paused_job_stands_still_and_goes_on_when_it_is_resumed() {
     let mut system = System::start().await;
     let model = models::import(&system, "cheap").await;
     let ids = backlog(&system, 60).await;
+    let store = system.paced_store(PACE).await;
     let _worker = system.worker("w1");
     let job = system.submit(score(&system, &model, 2)).await;
     system.wait_for(&job, "a first task to end", |job| tasks(job, "succeeded") >= 1).await;
@@ -65,6 +68,7 @@ async fn a_paused_job_stands_still_and_goes_on_when_it_is_resumed() {
     assert_eq!(list["jobs"][0]["id"], job);
     assert_eq!(perito(&system, &["status"]).await["jobs"]["paused"], 1);
 
+    store.pace(Duration::ZERO);
     perito(&system, &["job", "resume", &job]).await;
     system.success_of(&job).await;
     assert_eq!(system.scores(&job).await.iter().map(|row| row.0).collect::<Vec<_>>(), ids, "each image once");
@@ -127,8 +131,9 @@ async fn a_limited_job_never_has_more_tasks_at_once() {
 async fn a_drained_worker_finishes_what_it_has_and_takes_nothing_new() {
     let mut system = System::start().await;
     let model = models::import(&system, "cheap").await;
-    // Far more than is done before a heartbeat tells the worker, on a fast machine too.
+    // Far more than arrives before a heartbeat tells the worker.
     backlog(&system, 300).await;
+    let store = system.paced_store(PACE).await;
     let mut drained = system.worker("drained");
     let job = system.submit(score(&system, &model, 2)).await;
     system.wait_for(&job, "a first task to end", |job| tasks(job, "succeeded") >= 1).await;
@@ -139,6 +144,7 @@ async fn a_drained_worker_finishes_what_it_has_and_takes_nothing_new() {
     assert_eq!(system.count("select count(*) from attempts where outcome is distinct from 'succeeded'").await, 0);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(system.get(&format!("/v1/jobs/{job}")).await["tasks"]["succeeded"], still["tasks"]["succeeded"]);
+    store.pace(Duration::ZERO);
     // It stays drained when it restarts under its name; another one does the work.
     drained.signal("TERM");
     assert!(drained.wait(Duration::from_secs(10)).await.success());
@@ -162,9 +168,10 @@ async fn a_cancelled_jobs_task_stops_within_seconds() {
     // Long leases, as by default: it is not their renewal that tells.
     system.variables.retain(|(name, _)| name != "PERITO_LEASE");
     let model = models::import(&system, "cheap").await;
-    backlog(&system, 400).await;
+    backlog(&system, 300).await;
+    let _store = system.paced_store(PACE).await;
     let worker = system.worker("w1");
-    let job = system.submit(score(&system, &model, 400)).await;
+    let job = system.submit(score(&system, &model, 300)).await;
     system.wait_for(&job, "a claim", |job| tasks(job, "running") == 1).await;
     let started = Instant::now();
     perito(&system, &["job", "cancel", &job]).await;
@@ -174,6 +181,7 @@ async fn a_cancelled_jobs_task_stops_within_seconds() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!("the worker let go {:.1} s after the cancellation", started.elapsed().as_secs_f64());
+    assert!(started.elapsed() < 200 * PACE, "long before its photographs had arrived: {:?}", started.elapsed());
     assert_eq!(system.scores(&job).await.len(), 0);
 }
 

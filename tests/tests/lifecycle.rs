@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::json;
 
 async fn backlog(system: &System, images: u64) -> Vec<i64> {
-    let picture = photograph(Severity::Minor, 1, 1600, 1200);
+    let picture = photograph(Severity::Minor, 1, 320, 240);
     let objects: Vec<_> =
         (0..images).map(|number| (format!("backlog/c{number}/{number}.jpg"), picture.clone())).collect();
     system.register(&objects).await
@@ -56,6 +56,8 @@ async fn a_worker_that_ends_is_not_ready_while_it_finishes_its_task() {
     let mut system = System::start().await;
     let model = models::import(&system, "cheap").await;
     backlog(&system, 80).await;
+    // Four seconds for its task.
+    let _store = system.paced_store(Duration::from_millis(50)).await;
     let listen = free_address();
     let arguments = ["--name", "leaving", "--listen", &listen, "--scoring-tasks", "1", "--lease", "20s"];
     let threads = ["--compute-threads", "1", "--decode-threads", "1"];

@@ -23,10 +23,13 @@ const SLACK: Duration = Duration::from_secs(20);
 /// The slowest that a reaper looks, with the default pace of 500 ms and its jitter.
 const REAPER_PERIOD: Duration = Duration::from_millis(625);
 
-/// A job that keeps two workers busy for a while; its id.
+/// How slowly photographs arrive where there has to be time to interfere: one at a time, each after this long.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Submits a job of so many photographs; its id.
 async fn busy(cluster: &Cluster, images: u64, shard_size: u32) -> String {
     let model = models::import(&cluster.system, "cheap").await;
-    let picture = photograph(Severity::Minor, 1, 1600, 1200);
+    let picture = photograph(Severity::Minor, 1, 320, 240);
     let objects: Vec<_> = (0..images).map(|n| (format!("backlog/c{n}/{n}.jpg"), picture.clone())).collect();
     cluster.system.register(&objects).await;
     let selection = json!({"by": "prefix", "bucket": cluster.system.bucket, "prefix": "backlog/"});
@@ -67,6 +70,7 @@ fn report(what: &str, bound: Duration, measured: Duration) {
 async fn a_killed_workers_task_runs_again_within_its_lease_and_one_reaper_period() {
     let pace = [("PERITO_POLL_INTERVAL", "500ms")];
     let mut cluster = Cluster::start(Addresses::shared(), 2, 1, &pace).await;
+    cluster.store.pace(PACE);
     let job = busy(&cluster, 120, 10).await;
     let held = "select count(*) from tasks where state = 'running' and worker = 'worker-0'";
     // Stopped first, so that it surely holds something when it dies: what it had sent by then is done before they are counted.
@@ -79,6 +83,7 @@ async fn a_killed_workers_task_runs_again_within_its_lease_and_one_reaper_period
             orphans => break orphans,
         }
     };
+    cluster.store.pace(Duration::ZERO);
     cluster.workers[0].process.kill();
     let killed = Instant::now();
     let again = "select count(*) from tasks t join attempts a on a.task_id = t.id and a.outcome = 'expired' where t.attempt > a.attempt";
@@ -92,6 +97,8 @@ async fn a_killed_workers_task_runs_again_within_its_lease_and_one_reaper_period
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_death_of_a_replica_pauses_nothing_for_longer_than_five_seconds() {
     let mut cluster = Cluster::start(Addresses::shared(), 2, 1, &[("PERITO_WINDOW", "4")]).await;
+    // Each task takes a fifth of a second: what is counted as a pause is longer.
+    cluster.store.pace(PACE);
     let job = busy(&cluster, 120, 2).await;
     until_more(&cluster, SUCCEEDED, 2).await;
     cluster.coordinators[0].process.kill();
@@ -127,6 +134,7 @@ async fn restarts_of_rabbitmq_and_postgres_lose_nothing_and_burn_no_attempt() {
     let servers = Servers::start("recovery").await;
     // The default lease: a restart of Postgres is shorter.
     let cluster = Cluster::start(servers.addresses(), 2, 1, &[("PERITO_LEASE", "30s"), ("PERITO_WINDOW", "8")]).await;
+    cluster.store.pace(PACE);
     let job = busy(&cluster, 200, 2).await;
     until_more(&cluster, SUCCEEDED, 2).await;
 
@@ -163,6 +171,7 @@ async fn restarts_of_rabbitmq_and_postgres_lose_nothing_and_burn_no_attempt() {
         until_more(&cluster, SUCCEEDED, done).await;
     }
     report("Postgres is back: work resumes after", Duration::from_secs(10), back.elapsed());
+    cluster.store.pace(Duration::ZERO);
     finish(&cluster, &job, 200).await;
     let outcomes: Vec<Value> = perito_tests::chaos::audit::outcomes(&cluster.system)
         .await

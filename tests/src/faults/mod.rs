@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`link`] | a TCP proxy before a server: latency, bandwidth, cut, silence, reset |
-//! | [`store`] | an HTTP proxy before the object store: 500, 503 SlowDown, truncated and stalled bodies |
+//! | [`store`] | an HTTP proxy before the object store: 500, 503 SlowDown, truncated and stalled bodies, slow answers |
 //! | [`servers`] | Postgres and RabbitMQ of its own for a test that restarts them |
 
 pub mod link;

@@ -1,4 +1,4 @@
-//! An HTTP proxy before the object store, which fails by chance: by seed, the same chances in the same order.
+//! An HTTP proxy before the object store, which fails by chance, by seed the same chances in the same order, or answers slowly.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -14,7 +14,11 @@ use axum::{
 };
 use futures::{StreamExt, stream};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 
 /// The largest request that is passed on.
 const MAX_BODY: usize = 64 << 20;
@@ -53,6 +57,7 @@ enum Fault {
 pub struct StoreFaults {
     address: String,
     chance: Chance,
+    pace: watch::Sender<Duration>,
     serving: JoinHandle<()>,
 }
 
@@ -81,11 +86,34 @@ impl Chance {
     }
 }
 
+/// One request after another, each after the time that is set just then.
+#[derive(Clone)]
+struct Queue {
+    pace: watch::Receiver<Duration>,
+    turn: Arc<Semaphore>,
+}
+
+impl Queue {
+    async fn wait(&mut self) {
+        if self.pace.borrow_and_update().is_zero() {
+            return;
+        }
+        // Never closed.
+        let _turn = self.turn.acquire().await;
+        let pace = *self.pace.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep(pace) => {}
+            _ = self.pace.wait_for(Duration::is_zero) => {}
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Proxy {
     store: String,
     client: reqwest::Client,
     chance: Chance,
+    queue: Queue,
 }
 
 impl StoreFaults {
@@ -94,12 +122,14 @@ impl StoreFaults {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let chance = Chance(Arc::new(Mutex::new((Odds::default(), StdRng::seed_from_u64(seed), 0))));
         let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().unwrap();
-        let proxy = Proxy { store: store.trim_end_matches('/').to_owned(), client, chance: chance.clone() };
+        let (pace, paced) = watch::channel(Duration::ZERO);
+        let queue = Queue { pace: paced, turn: Arc::new(Semaphore::new(1)) };
+        let proxy = Proxy { store: store.trim_end_matches('/').to_owned(), client, chance: chance.clone(), queue };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let router = Router::new().fallback(pass).with_state(proxy);
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, chance, serving }
+        Self { address, chance, pace, serving }
     }
 
     /// Where it listens: `HOST:PORT`.
@@ -110,6 +140,12 @@ impl StoreFaults {
     /// Changes the odds.
     pub fn set(&self, odds: Odds) {
         self.chance.0.lock().unwrap_or_else(PoisonError::into_inner).0 = odds;
+    }
+
+    /// Answers one request after another from now on, each after so long: a job then takes as long on a fast machine as on a slow
+    /// one, and there is time to interfere. Zero lets everything pass at once, what waits too.
+    pub fn pace(&self, each: Duration) {
+        self.pace.send_replace(each);
     }
 
     /// How many requests met a fault so far.
@@ -124,7 +160,8 @@ impl Drop for StoreFaults {
     }
 }
 
-async fn pass(State(proxy): State<Proxy>, request: Request) -> Response {
+async fn pass(State(mut proxy): State<Proxy>, request: Request) -> Response {
+    proxy.queue.wait().await;
     let fault = proxy.chance.draw();
     match fault {
         Some(Fault::Error) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
