@@ -4,11 +4,8 @@
 use std::time::{Duration, Instant};
 
 use perito_domain::Severity;
-use perito_tests::{System, models, photographs::photograph, process::binary, system::PATIENCE};
+use perito_tests::{System, faults::PACE, models, photographs::photograph, process::binary, system::PATIENCE};
 use serde_json::{Value, json};
-
-/// How slowly photographs arrive where there has to be time to interfere: one at a time, each after this long.
-const PACE: Duration = Duration::from_millis(100);
 
 async fn backlog(system: &System, images: u64) -> Vec<i64> {
     let pictures: Vec<_> = Severity::ALL.iter().map(|severity| photograph(*severity, 1, 320, 240)).collect();

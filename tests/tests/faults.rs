@@ -6,11 +6,8 @@ use std::time::Duration;
 use lapin::{Connection, ConnectionProperties, options::QueuePurgeOptions};
 use perito_broker::Publisher;
 use perito_domain::{Severity, lifecycle::JobKind};
-use perito_tests::{System, models, photographs::photograph, system::PATIENCE};
+use perito_tests::{System, faults::PACE, models, photographs::photograph, system::PATIENCE};
 use serde_json::{Value, json};
-
-/// How slowly photographs arrive where there has to be time to interfere: one at a time, each after this long.
-const PACE: Duration = Duration::from_millis(100);
 
 async fn backlog(system: &System, images: u64) -> Vec<i64> {
     let pictures: Vec<_> =

@@ -10,7 +10,7 @@ use perito_tests::{
     Cluster,
     chaos::queue::Queue,
     cluster::LEASE,
-    faults::{Odds, Servers, servers::Server},
+    faults::{Odds, PACE, Servers, servers::Server},
     models,
     photographs::photograph,
     system::{Addresses, PATIENCE},
@@ -22,9 +22,6 @@ use sqlx::Row;
 const SLACK: Duration = Duration::from_secs(20);
 /// The slowest that a reaper looks, with the default pace of 500 ms and its jitter.
 const REAPER_PERIOD: Duration = Duration::from_millis(625);
-
-/// How slowly photographs arrive where there has to be time to interfere: one at a time, each after this long.
-const PACE: Duration = Duration::from_millis(100);
 
 /// Submits a job of so many photographs; its id.
 async fn busy(cluster: &Cluster, images: u64, shard_size: u32) -> String {

@@ -12,4 +12,4 @@ pub mod store;
 
 pub use link::{Conditions, Link};
 pub use servers::Servers;
-pub use store::{Odds, StoreFaults};
+pub use store::{Odds, PACE, StoreFaults};

@@ -25,6 +25,9 @@ const MAX_BODY: usize = 64 << 20;
 /// For the store behind to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How slowly photographs arrive where a test needs time to interfere: see [`StoreFaults::pace`].
+pub const PACE: Duration = Duration::from_millis(100);
+
 /// How likely each fault is for each request, from 0 to 1; what is left of 1 is well.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Odds {
